@@ -1,0 +1,99 @@
+package guest
+
+import (
+	"time"
+
+	"github.com/snplaunch/snplaunch/snp"
+	"github.com/snplaunch/snplaunch/vmsa"
+)
+
+// Guest describes one guest. The word in parentheses is the key of the YAML
+// form, which messages use.
+type Guest struct {
+	Name string // (name) for messages and file names; may be empty
+
+	Firmware string // (firmware) path of an OVMF image of one piece
+	Kernel   string // (kernel) path; empty: the firmware boots what it finds
+	Initrd   string // (initrd) path; empty: none
+	Append   string // (append) kernel command line, taken to the byte
+
+	VCPUs     int     // (vcpus)
+	CPU       string  // (cpu) QEMU CPU model, e.g. EPYC-v4
+	CPUSig    *uint32 // (cpu_sig) EAX of CPUID function 1; overrides CPU for measuring
+	MemoryMiB int     // (memory_mib)
+
+	// KernelHashes (kernel_hashes) asks for a measured table of kernel, initrd
+	// and command line. It means nothing without a kernel; see UsesKernelHashes.
+	KernelHashes  bool
+	GuestFeatures uint64          // (guest_features) SEV_FEATURES of every vCPU
+	Policy        snp.GuestPolicy // (policy)
+	HostData      snp.HostData    // (host_data) zero unless HostDataSet
+	HostDataSet   bool            // whether host data was given; QEMU gets none otherwise
+
+	IDBlock IDBlock // (id_block)
+
+	VCEKDisabled bool // (vcek_disabled) no report may be signed with the VCEK
+
+	// GuestVisibleWorkarounds (guest_visible_workarounds) is GOSVW of
+	// SNP_LAUNCH_START: at most 16 bytes, usually none.
+	GuestVisibleWorkarounds []byte
+
+	Command []string      // (command) what to run in the guest; empty: only attest
+	Timeout time.Duration // (timeout) for the whole run; 0: the launcher's own
+}
+
+// IDBlockMode says where the ID block comes from.
+type IDBlockMode string
+
+// Modes of an ID block.
+const (
+	IDBlockSign  IDBlockMode = "sign"  // made and signed for this launch
+	IDBlockNone  IDBlockMode = "none"  // launched without one
+	IDBlockFiles IDBlockMode = "files" // made elsewhere, read from files
+)
+
+// IDBlock says what ID block the guest is launched with.
+type IDBlock struct {
+	Mode IDBlockMode // (id_block.mode)
+
+	// For IDBlockSign. An empty IDKey means a key that is made for one run and
+	// never stored; an empty AuthorKey means no author key.
+	IDKey     string       // (id_block.id_key) path
+	AuthorKey string       // (id_block.author_key) path
+	FamilyID  snp.FamilyID // (id_block.family_id)
+	ImageID   snp.ImageID  // (id_block.image_id)
+	GuestSVN  uint32       // (id_block.guest_svn)
+
+	// For IDBlockFiles: raw or base64.
+	IDBlockFile string // (id_block.id_block_file) path
+	IDAuthFile  string // (id_block.id_auth_file) path
+}
+
+// Default is a guest with everything set but its files: one EPYC-v4 vCPU, 512
+// MiB (a Debian cloud kernel with a u-root initramfs comes up in that), QEMU's
+// default policy, kernel hashes on, an ID block signed with a key made for the
+// run.
+func Default() Guest {
+	return Guest{
+		VCPUs:         1,
+		CPU:           "EPYC-v4",
+		MemoryMiB:     512,
+		KernelHashes:  true,
+		GuestFeatures: vmsa.FeaturesDefault,
+		Policy:        snp.PolicyDefault,
+		IDBlock:       IDBlock{Mode: IDBlockSign},
+	}
+}
+
+// UsesKernelHashes says whether the table is made: hashes are asked for and
+// there is a kernel. QEMU must get kernel-hashes=on exactly then, because with
+// it and without a kernel it aborts (Assertion `sev_snp->kernel_hashes_data').
+func (g *Guest) UsesKernelHashes() bool { return g.KernelHashes && g.Kernel != "" }
+
+// Signature is the CPU signature that is measured: CPUSig, or that of CPU.
+func (g *Guest) Signature() (uint32, error) {
+	if g.CPUSig != nil {
+		return *g.CPUSig, nil
+	}
+	return vmsa.Lookup(g.CPU)
+}

@@ -1,0 +1,136 @@
+package guest
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"time"
+)
+
+// Inputs are the files of a guest, each opened once, so that what is measured
+// and what is launched are the same file even when its name moves on.
+type Inputs struct {
+	Firmware *Input
+	Kernel   *Input // nil without a kernel
+	Initrd   *Input // nil without an initrd
+}
+
+// Input is one opened file.
+type Input struct {
+	Path string
+	File *os.File
+	Size int64 // bytes, when it was opened
+
+	modified time.Time
+	once     sync.Once
+	sum      [32]byte
+	err      error
+}
+
+// Open opens the guest's files for reading. All that cannot be opened is
+// reported at once. Close ends it.
+func (g *Guest) Open() (*Inputs, error) {
+	in := &Inputs{}
+	var f findings
+	for _, p := range []struct {
+		field, path string
+		dst         **Input
+	}{{"firmware", g.Firmware, &in.Firmware}, {"kernel", g.Kernel, &in.Kernel}, {"initrd", g.Initrd, &in.Initrd}} {
+		if p.path == "" && p.field != "firmware" {
+			continue
+		}
+		input, err := OpenInput(p.path)
+		if err != nil {
+			f.add(p.field, quote(p.path), reason(err), "give the path of a readable file")
+			continue
+		}
+		*p.dst = input
+	}
+	if err := f.result("opening the guest's files"); err != nil {
+		in.Close()
+		return nil, err
+	}
+	return in, nil
+}
+
+// reason leaves the path out of an error that names it elsewhere.
+func reason(err error) string {
+	var p *os.PathError
+	if errors.As(err, &p) {
+		return p.Err.Error()
+	}
+	return err.Error()
+}
+
+// OpenInput opens one file, which must be a regular one.
+func OpenInput(path string) (*Input, error) {
+	// Asking before opening keeps a FIFO from blocking; asking again after it
+	// keeps a file that was swapped in between from slipping through.
+	if st, err := os.Stat(path); err != nil {
+		return nil, err
+	} else if !st.Mode().IsRegular() {
+		return nil, errors.New("it is not a regular file")
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	st, err := file.Stat()
+	if err == nil && !st.Mode().IsRegular() {
+		err = errors.New("it is not a regular file")
+	}
+	if err != nil {
+		file.Close()
+		return nil, err
+	}
+	return &Input{Path: path, File: file, Size: st.Size(), modified: st.ModTime()}, nil
+}
+
+// Close closes all files; every error is reported.
+func (in *Inputs) Close() error {
+	var errs []error
+	for _, i := range []*Input{in.Firmware, in.Kernel, in.Initrd} {
+		if i != nil {
+			errs = append(errs, i.File.Close())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Reader reads the whole file from its start, whatever was read before.
+func (i *Input) Reader() io.Reader { return io.NewSectionReader(i.File, 0, i.Size) }
+
+// SHA256 gives the file's SHA-256. It is computed on the first call, streaming,
+// and kept; concurrent calls are safe. A file that changes meanwhile is an error.
+func (i *Input) SHA256() ([32]byte, error) {
+	i.once.Do(func() {
+		h := sha256.New()
+		n, err := io.Copy(h, i.Reader())
+		if err == nil && n != i.Size {
+			err = io.ErrUnexpectedEOF
+		}
+		if err != nil {
+			i.err = fmt.Errorf("reading %s: %w", i.Path, err)
+			return
+		}
+		i.sum = [32]byte(h.Sum(nil))
+		i.err = i.Unchanged()
+	})
+	return i.sum, i.err
+}
+
+// Unchanged says whether the file still has the size and time of modification
+// that it had when it was opened.
+func (i *Input) Unchanged() error {
+	st, err := i.File.Stat()
+	if err != nil {
+		return fmt.Errorf("reading %s: %w", i.Path, err)
+	}
+	if st.Size() != i.Size || !st.ModTime().Equal(i.modified) {
+		return fmt.Errorf("%s changed while it was in use (run again when nothing writes to it)", i.Path)
+	}
+	return nil
+}

@@ -1,0 +1,125 @@
+package measure
+
+import (
+	"crypto/sha256"
+	"crypto/sha512"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/snplaunch/snplaunch/ovmf"
+	"github.com/snplaunch/snplaunch/snp"
+	"github.com/snplaunch/snplaunch/vmsa"
+)
+
+// Page is one update and where it comes from: "firmware", "metadata 3: CPUID",
+// "kernel hashes", "vCPU 0 VMSA". Metadata sections count from 0.
+type Page struct {
+	snp.Update
+	Source string `json:"source"`
+}
+
+// pageHasher hashes pages, equal neighbours once.
+type pageHasher struct {
+	last   [snp.PageSize]byte
+	digest snp.ContentDigest
+	any    bool
+}
+
+// sum gives the SHA-384 of a page. Firmware images are mostly padding, so a
+// page that equals its predecessor takes its digest.
+func (h *pageHasher) sum(page *[snp.PageSize]byte) snp.ContentDigest {
+	if !h.any || h.last != *page {
+		h.any, h.last, h.digest = true, *page, sha512.Sum384(page[:])
+	}
+	return h.digest
+}
+
+// FirmwarePages reads a firmware image page by page: one NORMAL update for
+// each, from img.BaseGPA on. sum is the SHA-256 of the image.
+func FirmwarePages(r io.ReaderAt, img *ovmf.Image) (pages []Page, sum [32]byte, err error) {
+	whole := sha256.New()
+	var h pageHasher
+	var page [snp.PageSize]byte
+	in := io.TeeReader(io.NewSectionReader(r, 0, img.Size), whole)
+	pages = make([]Page, 0, img.Size/snp.PageSize)
+	for off := int64(0); off < img.Size; off += snp.PageSize {
+		if _, err := io.ReadFull(in, page[:]); err != nil {
+			return nil, sum, fmt.Errorf("reading firmware at 0x%x: %w", off, err)
+		}
+		pages = append(pages, Page{normal(img.BaseGPA+uint64(off), h.sum(&page)), "firmware"})
+	}
+	return pages, [32]byte(whole.Sum(nil)), nil
+}
+
+// HashPage is the page of the kernel hashes table and where it goes.
+type HashPage struct {
+	GPA      uint64
+	Contents [snp.PageSize]byte
+}
+
+// SectionPages lists the updates for the SEV metadata sections of an image.
+// hash nil means that there are no kernel hashes: their section is then
+// launched as zeros.
+func SectionPages(img *ovmf.Image, hash *HashPage, vmm vmsa.VMM) []Page {
+	var pages, last []Page
+	for n, s := range img.Sections {
+		source := fmt.Sprintf("metadata %d: %s", n, s.Type)
+		dst := &pages
+		if vmm == vmsa.EC2 && s.Type == ovmf.CPUID {
+			dst = &last // EC2 launches the CPUID page after all others
+		}
+		for gpa := uint64(s.GPA); gpa < s.End(); gpa += snp.PageSize {
+			u := snp.Update{Type: sectionPageType(s.Type, vmm), GPA: gpa, Length: snp.PageSize}
+			if s.Type == ovmf.SNPKernelHashes && hash != nil {
+				// QEMU fills the rest of a larger section with zeros and
+				// measures that, too.
+				var page [snp.PageSize]byte
+				if gpa == hash.GPA {
+					page = hash.Contents
+				}
+				u, source = normal(gpa, sha512.Sum384(page[:])), "kernel hashes"
+			}
+			*dst = append(*dst, Page{u, source})
+		}
+	}
+	return append(pages, last...)
+}
+
+// sectionPageType gives the page type with which a section is launched. QEMU
+// launches what it does not know as zeros (snp_metadata_desc_to_page_type).
+func sectionPageType(t ovmf.SectionType, vmm vmsa.VMM) snp.PageType {
+	switch {
+	case t == ovmf.SNPSecrets:
+		return snp.PageSecrets
+	case t == ovmf.CPUID:
+		return snp.PageCPUID
+	case t == ovmf.SNPSecMem && vmm == vmsa.GCE:
+		return snp.PageUnmeasured
+	}
+	return snp.PageZero
+}
+
+// VMSAPages lists the updates for the save areas of n vCPUs. resetEIP is where
+// all but the first start; gpa is that of every save area, snp.VMSAGPA under KVM.
+func VMSAPages(cfg vmsa.Config, n int, resetEIP uint32, gpa uint64) []Page {
+	pages := make([]Page, 0, n)
+	var digest snp.ContentDigest
+	for cpu := range n {
+		if cpu < 2 { // all application processors are alike
+			page := vmsa.Page(cfg, cpu == 0, resetEIP)
+			digest = sha512.Sum384(page[:])
+		}
+		u := snp.Update{Type: snp.PageVMSA, GPA: gpa, Length: snp.PageSize, Contents: digest}
+		pages = append(pages, Page{u, fmt.Sprintf("vCPU %d VMSA", cpu)})
+	}
+	return pages
+}
+
+// ErrNoResetEIP: the firmware does not say where application processors start.
+// QEMU says "failed to locate and/or save reset vector".
+var ErrNoResetEIP = errors.New("firmware has no SEV-ES reset block, so nothing says where vCPUs start (use an OVMF build with SEV-ES support)")
+
+func normal(gpa uint64, contents snp.ContentDigest) snp.Update {
+	return snp.Update{Type: snp.PageNormal, GPA: gpa, Length: snp.PageSize, Contents: contents}
+}
