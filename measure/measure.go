@@ -96,7 +96,7 @@ func MeasureWith(g *guest.Guest, in *guest.Inputs, opt Options) (*Result, error)
 		return nil, fmt.Errorf("firmware %s: %w", in.Firmware.Path, err)
 	}
 	r := &Result{Image: img}
-	if err := checkFirmware(g, img); err != nil {
+	if err := checkFirmware(g, img, opt.VMM); err != nil {
 		return nil, fmt.Errorf("firmware %s: %w", in.Firmware.Path, err)
 	}
 	if g.UsesKernelHashes() {
@@ -204,13 +204,13 @@ func signature(g *guest.Guest, vmm vmsa.VMM) (uint32, error) {
 }
 
 // checkFirmware refuses what could be measured but would not launch or boot.
-func checkFirmware(g *guest.Guest, img *ovmf.Image) error {
+func checkFirmware(g *guest.Guest, img *ovmf.Image, vmm vmsa.VMM) error {
 	if len(img.Sections) == 0 {
 		return ErrNoMetadata
 	}
 	low := uint64(min(g.MemoryMiB, q35LowMiB)) << 20
 	for n, s := range img.Sections {
-		if s.End() > low {
+		if vmm == vmsa.QEMU && s.End() > low {
 			return fmt.Errorf("%w: section %d (%s) ends at 0x%x, low memory at 0x%x (set memory_mib to %d or more)", ErrMemory, n, s, s.End(), low, (s.End()+1<<20-1)>>20)
 		}
 	}
