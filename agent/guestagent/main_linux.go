@@ -1,0 +1,41 @@
+package guestagent
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"syscall"
+)
+
+// Main is the command snp-agent: the agent as init where IsInit says so, and
+// otherwise one dialogue in a running system, for root. It does not return.
+func Main() {
+	if IsInit() {
+		RunAsInit()
+	}
+	fs := flag.NewFlagSet("snp-agent", flag.ExitOnError)
+	off := fs.Bool("poweroff", false, "power the machine off when the dialogue has ended")
+	fs.Usage = func() {
+		fmt.Fprintln(fs.Output(), "snp-agent: fetch an attestation report for the host, run its command, and end.\nIt talks over the virtio-serial port that `snplaunch run` adds to the guest.")
+		fs.PrintDefaults()
+	}
+	fs.Parse(os.Args[1:])
+	err := serve(nil)
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "snp-agent: %v\n", err)
+	}
+	if *off {
+		powerOff()
+	}
+	if err != nil {
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+func exitCode(st *os.ProcessState) int {
+	if ws, ok := st.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
+		return 128 + int(ws.Signal())
+	}
+	return st.ExitCode()
+}
