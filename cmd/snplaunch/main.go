@@ -1,0 +1,204 @@
+// Command snplaunch measures, signs, launches and attests AMD SEV-SNP guests.
+//
+// This package holds flags, files and messages; what they mean is decided in
+// the packages that it calls. Stdout is the answer, stderr the conversation.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"sort"
+	"strings"
+	"syscall"
+
+	"github.com/snplaunch/snplaunch/agent/guestagent"
+)
+
+// Exit codes: what was asked for holds, it does not, or it was asked wrongly.
+const (
+	exitOK    = 0
+	exitNo    = 1
+	exitUsage = 2
+	// exitOwn is sim exec's own failure; every other status is the command's.
+	exitOwn = 125
+)
+
+// verb is one word of the command line.
+type verb struct {
+	name  string
+	short string // one line
+	usage string // arguments, for the first line of its help
+	run   func(*env, []string) error
+}
+
+// env is what a verb may use of the world.
+type env struct {
+	ctx    context.Context
+	stdin  io.Reader
+	stdout io.Writer
+	stderr io.Writer
+}
+
+// exitError ends the program with a code; its message, where it has one, is printed.
+type exitError struct {
+	code int
+	err  error
+}
+
+func (e *exitError) Error() string {
+	if e.err == nil {
+		return ""
+	}
+	return e.err.Error()
+}
+
+func (e *exitError) Unwrap() error { return e.err }
+
+// usageError is a command line that makes no sense.
+func usageError(format string, args ...any) error {
+	return &exitError{exitUsage, fmt.Errorf(format, args...)}
+}
+
+// verbs is filled in by init so that help and completion can list it.
+var verbs []verb
+
+func init() {
+	verbs = []verb{
+		{"run", "measure, sign, launch, attest and compare a guest", "[guest.yaml] [flags] [-- COMMAND…]", runVerb},
+		{"measure", "compute the launch digest", "[guest.yaml] [flags]", measureVerb},
+		{"hashes", "print the kernel-hashes table", "[guest.yaml] [flags]", hashesVerb},
+		{"idblock", "ID blocks: create, verify, show, keygen", "create|verify|show|keygen [flags]", idblockVerb},
+		{"report", "attestation reports: show, verify", "show|verify FILE [flags]", reportVerb},
+		{"sim", "the software SNP host: exec, root", "exec [flags] -- COMMAND… | root", simVerb},
+		{"setup", "fetch QEMU, firmware and kernel where they are missing, build the initramfs", "[flags]", setupVerb},
+		{"doctor", "what this machine can do, and what to do about what it cannot", "[flags]", doctorVerb},
+		{"completion", "print a completion script", "bash|zsh|fish", completionVerb},
+		{"version", "print the version", "", versionVerb},
+	}
+}
+
+func main() {
+	// In the small initramfs this program is the guest's first process.
+	if guestagent.IsInit() {
+		guestagent.RunAsInit()
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	code := dispatch(&env{ctx, os.Stdin, os.Stdout, os.Stderr}, os.Args[1:])
+	stop()
+	os.Exit(code)
+}
+
+// dispatch runs a command line and gives its exit code.
+func dispatch(e *env, args []string) int {
+	if len(args) == 0 {
+		help(e.stderr)
+		return exitUsage
+	}
+	switch args[0] {
+	case "help", "-h", "-help", "--help":
+		help(e.stdout)
+		return exitOK
+	case "--version", "-version":
+		args = []string{"version"}
+	}
+	for _, v := range verbs {
+		if v.name == args[0] {
+			return e.exit(v.run(e, args[1:]))
+		}
+	}
+	return e.exit(usageError("%q is not a verb of snplaunch; `snplaunch help` lists them", args[0]))
+}
+
+// exit says what went wrong and gives the exit code.
+func (e *env) exit(err error) int {
+	if err == nil {
+		return exitOK
+	}
+	if errors.Is(err, flag.ErrHelp) {
+		return exitOK
+	}
+	code := exitNo
+	var coded *exitError
+	if errors.As(err, &coded) {
+		code = coded.code
+	}
+	if m := strings.TrimSpace(err.Error()); m != "" {
+		fmt.Fprintln(e.stderr, "snplaunch: "+m)
+	}
+	return code
+}
+
+func help(w io.Writer) {
+	fmt.Fprint(w, "snplaunch measures, signs, launches and attests AMD SEV-SNP guests.\n\nUsage: snplaunch VERB …\n\n")
+	width := 0
+	for _, v := range verbs {
+		width = max(width, len(v.name))
+	}
+	for _, v := range verbs {
+		fmt.Fprintf(w, "  %-*s  %s\n", width, v.name, v.short)
+	}
+	fmt.Fprint(w, "\n`snplaunch VERB --help` lists a verb's flags. Exit codes: 0 what was asked for holds, 1 it does not, 2 wrong usage.\n")
+}
+
+// flags makes the flag set of a verb.
+func (e *env) flags(name, usage string) *flag.FlagSet {
+	fs := flag.NewFlagSet(name, flag.ContinueOnError)
+	fs.SetOutput(io.Discard)
+	fs.Usage = func() {
+		fmt.Fprintf(e.stdout, "Usage: snplaunch %s %s\n\n", name, usage)
+		var names []string
+		fs.VisitAll(func(f *flag.Flag) { names = append(names, f.Name) })
+		sort.Strings(names)
+		for _, n := range names {
+			f := fs.Lookup(n)
+			arg, text := flag.UnquoteUsage(f)
+			fmt.Fprintf(e.stdout, "  --%s %s\n        %s\n", n, arg, text)
+		}
+	}
+	return fs
+}
+
+// parse reads flags and positional arguments in any order, at most max of the
+// latter; what follows "--" is given back untouched.
+func parse(fs *flag.FlagSet, args []string, max int) (positional, rest []string, err error) {
+	for i, a := range args {
+		if a == "--" {
+			args, rest = args[:i], args[i+1:]
+			break
+		}
+	}
+	for {
+		if err := fs.Parse(args); err != nil {
+			if errors.Is(err, flag.ErrHelp) {
+				return nil, nil, err
+			}
+			return nil, nil, usageError("%s: %w; `snplaunch %s --help` lists the flags", fs.Name(), err, fs.Name())
+		}
+		if fs.NArg() == 0 {
+			return positional, rest, nil
+		}
+		positional = append(positional, fs.Arg(0))
+		args = fs.Args()[1:]
+		if len(positional) > max {
+			return nil, nil, usageError("%s: %q is one argument too many", fs.Name(), fs.Arg(0))
+		}
+	}
+}
+
+// dataDir is where this user's simulated root key lives.
+func dataDir() (string, error) {
+	if d := os.Getenv("XDG_DATA_HOME"); filepath.IsAbs(d) {
+		return filepath.Join(d, "snplaunch"), nil
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "", fmt.Errorf("there is no folder for the simulated root key: %w; set HOME or XDG_DATA_HOME", err)
+	}
+	return filepath.Join(home, ".local", "share", "snplaunch"), nil
+}

@@ -1,0 +1,178 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/snplaunch/snplaunch/host"
+	"github.com/snplaunch/snplaunch/images"
+	"github.com/snplaunch/snplaunch/launcher"
+)
+
+func runVerb(e *env, args []string) error {
+	fs := e.flags("run", "[guest.yaml] [flags] [-- COMMAND…]\n\nLaunches a guest, has it attest, and compares what the firmware reports with what was computed. Parts that are not named come from the cache that `snplaunch setup` fills.")
+	gf := addGuestFlags(fs)
+	gf.addLaunchFlags(fs)
+	backend := fs.String("backend", "auto", "`auto|snp|sim`: this machine's Secure Processor or the software SNP host")
+	hardware := fs.Bool("require-hardware", false, "fail where the launch would be simulated")
+	qemu := fs.String("qemu", "", "`FILE`: qemu-system-x86_64")
+	dryRun := fs.Bool("dry-run", false, "print the QEMU command instead of running it")
+	asJSON := fs.Bool("json", false, "print the result as an object")
+	exitGuest := fs.Bool("exit-guest", false, "exit with the guest command's code")
+	quiet := fs.Bool("quiet", false, "do not show the guest's console")
+	file, command, err := parse(fs, args, 1)
+	if err != nil {
+		return err
+	}
+	machine := host.Probe(e.ctx, nil)
+	chosen, reason, err := host.Choose(*backend, machine)
+	if err != nil {
+		return err
+	}
+	if *hardware && chosen != launcher.BackendSNP {
+		return fmt.Errorf("--require-hardware: this machine would simulate the launch (%s)", reason)
+	}
+	found, err := images.Find(e.ctx, images.Options{QEMU: *qemu})
+	if err != nil {
+		return err
+	}
+	if found.QEMU.Path == "" {
+		return errors.New("there is no QEMU 10 or later here; run `snplaunch setup`, or name one with --qemu")
+	}
+	g, err := gf.guest(e.ctx, file, images.Options{}, true)
+	if err != nil {
+		return err
+	}
+	if len(command) > 0 {
+		g.Command = command
+	}
+	data, err := dataDir()
+	if err != nil {
+		return err
+	}
+	o := launcher.Options{Backend: chosen, QEMU: found.QEMU.Path, CBitPos: int(host.CBitPos()), DataDir: data,
+		Stdout: e.stdout, Stderr: e.stderr}
+	if *dryRun {
+		line, err := launcher.CommandLine(g, o)
+		if err != nil {
+			return err
+		}
+		if chosen == launcher.BackendSim {
+			line = append([]string{"snplaunch", "sim", "exec", "--hold", "--"}, line...)
+		}
+		fmt.Fprintln(e.stdout, shellQuote(line))
+		return nil
+	}
+	if *asJSON {
+		o.Stdout = e.stderr
+	}
+	o.Progress = func(s string) { fmt.Fprintln(e.stderr, "snplaunch: "+s) }
+	console := newConsole(e.stderr)
+	if !*quiet {
+		o.Console = console
+	}
+	res, err := launcher.Run(e.ctx, g, o)
+	console.finish()
+	if err != nil {
+		return err
+	}
+	if *asJSON {
+		enc := json.NewEncoder(e.stdout)
+		enc.SetIndent("", "  ")
+		if err := enc.Encode(res); err != nil {
+			return err
+		}
+	} else {
+		fmt.Fprint(e.stdout, res.Table())
+	}
+	return runOutcome(res, *exitGuest)
+}
+
+// runOutcome turns a result into the end of the program.
+func runOutcome(res *launcher.Result, exitGuest bool) error {
+	if res.Verdict != launcher.VerdictMatch {
+		f := res.Error
+		if f == nil {
+			return &exitError{exitNo, fmt.Errorf("%s", res.Verdict)}
+		}
+		var b strings.Builder
+		fmt.Fprintf(&b, "%s: %s", res.Verdict, f.Message)
+		if f.FWStatus != "" {
+			fmt.Fprintf(&b, "\nfirmware status %d is %s", f.FWError, f.FWStatus)
+		}
+		if f.Advice != "" {
+			fmt.Fprintf(&b, "\nwhat to do: %s", f.Advice)
+		}
+		return &exitError{exitNo, errors.New(b.String())}
+	}
+	if res.GuestExit != nil && *res.GuestExit != 0 {
+		code := exitNo
+		if exitGuest {
+			code = *res.GuestExit
+		}
+		return &exitError{code, fmt.Errorf("the guest's command ended with exit code %d", *res.GuestExit)}
+	}
+	return nil
+}
+
+// console passes the guest's serial output on line by line, without what a
+// firmware sends to clear and colour the screen.
+type console struct {
+	w    io.Writer
+	line []byte
+	esc  int // 0 text, 1 after ESC, 2 in a control sequence
+}
+
+func newConsole(w io.Writer) *console { return &console{w: w} }
+
+// Write implements io.Writer.
+func (c *console) Write(p []byte) (int, error) {
+	for _, b := range p {
+		switch {
+		case c.esc == 1:
+			c.esc = 0
+			if b == '[' {
+				c.esc = 2
+			}
+		case c.esc == 2:
+			if b >= 0x40 && b <= 0x7E {
+				c.esc = 0
+			}
+		case b == 0x1B:
+			c.esc = 1
+		case b == '\n':
+			c.flush()
+		case b == '\r':
+		case b >= 0x20 || b == '\t':
+			c.line = append(c.line, b)
+		}
+	}
+	return len(p), nil
+}
+
+func (c *console) flush() {
+	fmt.Fprintf(c.w, "guest| %s\n", c.line)
+	c.line = c.line[:0]
+}
+
+func (c *console) finish() {
+	if len(c.line) > 0 {
+		c.flush()
+	}
+}
+
+// shellQuote writes a command so that a shell reads it back as it was.
+func shellQuote(args []string) string {
+	out := make([]string, len(args))
+	for i, a := range args {
+		if a != "" && strings.Trim(a, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_@%+=:,./-") == "" {
+			out[i] = a
+			continue
+		}
+		out[i] = "'" + strings.ReplaceAll(a, "'", `'\''`) + "'"
+	}
+	return strings.Join(out, " ")
+}

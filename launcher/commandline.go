@@ -1,0 +1,18 @@
+package launcher
+
+import "github.com/snplaunch/snplaunch/guest"
+
+// CommandLine gives the QEMU command of a guest, to be pasted into a shell: the
+// guest starts at once and has its console on the terminal. It computes the
+// digest and signs the ID block as Run does.
+func CommandLine(g *guest.Guest, o Options) ([]string, error) {
+	r := &run{g: g, o: o, res: &Result{DurationMS: map[string]int64{}}}
+	if err := r.prepare(); err != nil {
+		return nil, err
+	}
+	if err := r.inputs.Close(); err != nil {
+		return nil, err
+	}
+	args := snpArguments(g, r.id, o.CBitPos, plumbing{simPort: o.Backend == BackendSim, interactive: true})
+	return append([]string{o.QEMU}, args...), nil
+}

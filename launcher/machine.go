@@ -1,0 +1,93 @@
+package launcher
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"github.com/snplaunch/snplaunch/sim/kvm"
+	"github.com/snplaunch/snplaunch/sim/psp"
+	"github.com/snplaunch/snplaunch/snp"
+)
+
+// simulated is a software SNP host that was made for one run: one Secure
+// Processor, one kernel, one guest.
+type simulated struct {
+	platform *psp.Platform
+	host     *kvm.Host
+
+	mu       sync.Mutex
+	guest    *psp.Guest
+	launched *snp.LaunchDigest
+	updates  []snp.Update
+	finished chan struct{} // closed at a successful SNP_LAUNCH_FINISH
+	once     sync.Once
+}
+
+// newSimulated makes the host. The simulated root key is made on first use and
+// kept in dir.
+func newSimulated(dir string, hold bool, progress func(string)) (*simulated, error) {
+	ca, err := psp.LoadOrCreateCA(dir, func() { progress("making a root key for the software SNP host (once per user)") })
+	if err != nil {
+		return nil, err
+	}
+	platform, err := psp.New(psp.DefaultConfig(), ca)
+	if err != nil {
+		return nil, fmt.Errorf("software SNP host: %w", err)
+	}
+	s := &simulated{platform: platform, finished: make(chan struct{})}
+	s.host = kvm.NewHost(platform, kvm.Options{Hold: hold, Observe: s.observe})
+	return s, nil
+}
+
+// observe hears of the launch on the goroutine that answers the ioctls.
+func (s *simulated) observe(e kvm.Event) {
+	if e.Kind != kvm.EventFinish {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	d := e.Guest.LaunchDigest()
+	s.guest, s.launched, s.updates = e.Guest, &d, e.Guest.Updates()
+	if e.Errno == 0 {
+		s.once.Do(func() { close(s.finished) })
+	}
+}
+
+// heard gives what the host heard: the digest at SNP_LAUNCH_FINISH, whether or
+// not that succeeded, and the pages; nil when it was never called.
+func (s *simulated) heard() (*snp.LaunchDigest, []snp.Update) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.launched, s.updates
+}
+
+// GuestRequest and CertTable implement guestdev.Handler for the launched guest.
+func (s *simulated) GuestRequest(msgType, msgVersion uint8, payload []byte) (uint8, []byte, snp.Status) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.guest == nil {
+		return 0, nil, snp.StatusInvalidGuestState
+	}
+	return s.guest.GuestRequest(msgType, msgVersion, payload)
+}
+
+// CertTable gives the certificates of the simulated chip.
+func (s *simulated) CertTable() []byte { return s.platform.Certificates().Table() }
+
+// waitFinished waits until the launch has finished.
+func (s *simulated) waitFinished(ctx context.Context, qemuEnded <-chan struct{}) error {
+	select {
+	case <-s.finished:
+		return nil
+	case <-qemuEnded:
+		select {
+		case <-s.finished:
+			return nil
+		default:
+		}
+		return errQEMUEnded
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

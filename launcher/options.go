@@ -1,0 +1,50 @@
+package launcher
+
+import (
+	"io"
+	"time"
+
+	"github.com/snplaunch/snplaunch/snp"
+)
+
+// DefaultTimeout bounds a run whose description sets no time: a guest of the
+// default size is up in seconds, on a busy machine in tens of them.
+const DefaultTimeout = 3 * time.Minute
+
+// Options say how a guest is launched. None of them is measured.
+type Options struct {
+	Backend string // BackendSNP or BackendSim
+	QEMU    string // path of qemu-system-x86_64
+	// CBitPos is what CPUID says on this machine (Fn8000_001F EBX[5:0]).
+	CBitPos int
+	// DataDir keeps the simulated root key of this user.
+	DataDir string
+	// LaunchOnly stops after SNP_LAUNCH_FINISH: nothing is booted.
+	LaunchOnly bool
+	// Console, Stdout and Stderr take what the guest's serial port and its
+	// command write; nil drops it.
+	Console, Stdout, Stderr io.Writer
+	// Progress, when set, is told what is being done.
+	Progress func(string)
+	// Hooks tamper with a launch, for tests that must see it caught.
+	Hooks Hooks
+}
+
+// Hooks change something between two steps that must agree. They exist to
+// show that the disagreement is caught; no flag of the program sets one.
+type Hooks struct {
+	// IDBlock changes the ID block before it is signed.
+	IDBlock func(*snp.IDBlock)
+	// SignedIDBlock changes the 96 and 4096 bytes that QEMU is given.
+	SignedIDBlock func(block, auth []byte)
+	// BootInitrd, when set, is booted instead of the initrd that was measured.
+	BootInitrd string
+	// Report changes the report on its way from the guest.
+	Report func([]byte)
+	// ExpectNonce changes the nonce that the report is held against.
+	ExpectNonce func(*snp.ReportData)
+	// TrustAMDOnly verifies as one who was not told about simulated roots.
+	TrustAMDOnly bool
+	// Stage, when set, is called when a stage begins: "launch", "boot", "attest".
+	Stage func(name string)
+}

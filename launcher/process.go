@@ -1,0 +1,284 @@
+package launcher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/hashicorp/go-multierror"
+	"golang.org/x/sys/unix"
+
+	"github.com/snplaunch/snplaunch/qmp"
+	"github.com/snplaunch/snplaunch/sim/supervise"
+)
+
+// firstInherited is the number of the first file that a child inherits beyond
+// its standard streams.
+const firstInherited = 3
+
+// keptOutput is how much of QEMU's stderr and the guest's console is kept, in bytes.
+const keptOutput = 64 << 10
+
+// process is a started QEMU.
+type process interface {
+	PID() int
+	Kill() error
+	Done() <-chan struct{}
+	Wait() error
+}
+
+// vm is a QEMU with its channels. All of them are inherited socketpairs: no
+// path leads to them and they end with the processes that hold them.
+type vm struct {
+	process
+	name     string
+	qmp      *qmp.Client // nil until connect
+	qmpConn  net.Conn
+	console  net.Conn
+	agent    net.Conn
+	sevGuest net.Conn
+	stderr   *tail
+	screen   *tail
+	screens  sync.WaitGroup
+	// memoryPath is where QEMU B finds the file that it writes its memory to.
+	memoryPath string
+}
+
+// starter collects what a QEMU inherits before it is started.
+type starter struct {
+	files []*os.File
+	conns []net.Conn
+}
+
+// channel makes a socketpair: our end, and the number of the other in QEMU.
+func (s *starter) channel(name string) (net.Conn, int, error) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, 0, fmt.Errorf("making the %s channel: %w", name, err)
+	}
+	ours, theirs := os.NewFile(uintptr(pair[0]), name), os.NewFile(uintptr(pair[1]), name)
+	defer ours.Close()
+	conn, err := net.FileConn(ours)
+	if err != nil {
+		theirs.Close()
+		return nil, 0, fmt.Errorf("making the %s channel: %w", name, err)
+	}
+	s.conns = append(s.conns, conn)
+	return conn, s.inherit(theirs), nil
+}
+
+// inherit passes a file on and gives its number in QEMU.
+func (s *starter) inherit(f *os.File) int {
+	s.files = append(s.files, f)
+	return firstInherited + len(s.files) - 1
+}
+
+// closeFiles closes our copies of what QEMU has inherited.
+func (s *starter) closeFiles() {
+	for _, f := range s.files {
+		f.Close()
+	}
+}
+
+func (s *starter) closeAll() {
+	s.closeFiles()
+	for _, c := range s.conns {
+		c.Close()
+	}
+}
+
+// startVM starts a QEMU whose arguments depend on its channels. sim is nil for one
+// that runs on the machine as it is.
+func startVM(name, path string, sim *supervise.Config, withSevGuest bool, console io.Writer,
+	arguments func(*starter, plumbing) ([]string, error)) (*vm, error) {
+	s := &starter{}
+	v := &vm{name: name, stderr: newTail(keptOutput), screen: newTail(keptOutput)}
+	var p plumbing
+	var err error
+	for _, c := range []struct {
+		name string
+		conn *net.Conn
+		fd   *int
+		want bool
+	}{
+		{"QMP", &v.qmpConn, &p.qmp, true}, {"console", &v.console, &p.console, true},
+		{"agent", &v.agent, &p.agent, true}, {"sev-guest", &v.sevGuest, &p.sevGuest, withSevGuest},
+	} {
+		if !c.want {
+			continue
+		}
+		if *c.conn, *c.fd, err = s.channel(c.name); err != nil {
+			s.closeAll()
+			return nil, err
+		}
+	}
+	args, err := arguments(s, p)
+	if err != nil {
+		s.closeAll()
+		return nil, err
+	}
+	cmd := exec.Command(path, args...)
+	cmd.ExtraFiles = s.files
+	cmd.Stderr = v.stderr
+	cmd.WaitDelay = 2 * time.Second
+	if sim != nil {
+		v.process, err = supervise.Start(cmd, *sim)
+	} else {
+		v.process, err = startPlain(cmd)
+	}
+	if err != nil {
+		s.closeAll()
+		return nil, err
+	}
+	s.closeFiles()
+	v.screens.Add(1)
+	go func() {
+		defer v.screens.Done()
+		var w io.Writer = v.screen
+		if console != nil {
+			w = io.MultiWriter(v.screen, console)
+		}
+		_, _ = io.Copy(w, v.console) // ends with QEMU
+	}()
+	return v, nil
+}
+
+// connect greets QEMU. One that died before gives an error; its stderr says why.
+func (v *vm) connect(ctx context.Context) error {
+	c, err := qmp.Dial(ctx, v.qmpConn)
+	if err != nil {
+		return err
+	}
+	v.qmp = c
+	return nil
+}
+
+// ended says whether QEMU has ended, waiting a moment for one that is about to.
+func (v *vm) ended(wait time.Duration) bool {
+	select {
+	case <-v.Done():
+		return true
+	case <-time.After(wait):
+		return false
+	}
+}
+
+// close ends QEMU and gives back everything that it had: politely, then firmly.
+func (v *vm) close() error {
+	var errs *multierror.Error
+	if v.qmp != nil && !v.ended(0) {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		if err := v.qmp.Quit(ctx); err != nil && !v.ended(time.Second) {
+			errs = multierror.Append(errs, fmt.Errorf("%s: quit: %w", v.name, err))
+		}
+		cancel()
+	}
+	if !v.ended(time.Second) {
+		if err := v.Kill(); err != nil {
+			errs = multierror.Append(errs, fmt.Errorf("%s: kill: %w", v.name, err))
+		}
+	}
+	_ = v.Wait() // its exit status says nothing, see DESIGN
+	if v.qmp != nil {
+		_ = v.qmp.Close()
+	}
+	for _, c := range []net.Conn{v.qmpConn, v.agent, v.sevGuest} {
+		if c != nil {
+			_ = c.Close() // the peer has gone: there is nothing left to lose
+		}
+	}
+	v.screens.Wait()
+	_ = v.console.Close()
+	return errs.ErrorOrNil()
+}
+
+// plainProcess is a child that does not outlive this process.
+type plainProcess struct {
+	cmd  *exec.Cmd
+	done chan struct{}
+	err  error
+}
+
+// startPlain starts a child from a thread that stays until it has ended: the
+// parent-death signal is sent when that thread ends.
+func startPlain(cmd *exec.Cmd) (*plainProcess, error) {
+	p := &plainProcess{cmd: cmd, done: make(chan struct{})}
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
+	started := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		if err := cmd.Start(); err != nil {
+			started <- fmt.Errorf("cannot start %s: %w", cmd.Path, err)
+			return
+		}
+		started <- nil
+		p.err = cmd.Wait()
+		close(p.done)
+	}()
+	if err := <-started; err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+func (p *plainProcess) PID() int              { return p.cmd.Process.Pid }
+func (p *plainProcess) Done() <-chan struct{} { return p.done }
+func (p *plainProcess) Wait() error           { <-p.done; return p.err }
+func (p *plainProcess) Kill() error {
+	if err := p.cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return err
+	}
+	return nil
+}
+
+// tail keeps the last bytes that were written to it.
+type tail struct {
+	mu    sync.Mutex
+	limit int
+	b     []byte
+	total int64
+}
+
+func newTail(limit int) *tail { return &tail{limit: limit} }
+
+// Write implements io.Writer; it never fails.
+func (t *tail) Write(p []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.total += int64(len(p))
+	t.b = append(t.b, p...)
+	if over := len(t.b) - t.limit; over > 0 {
+		t.b = append(t.b[:0], t.b[over:]...)
+	}
+	return len(p), nil
+}
+
+func (t *tail) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return string(t.b)
+}
+
+// lines gives the last n lines that hold anything, for a message.
+func (t *tail) lines(n int) string {
+	var kept []string
+	for _, l := range strings.Split(t.String(), "\n") {
+		if l = strings.TrimSpace(l); l != "" {
+			kept = append(kept, l)
+		}
+	}
+	return strings.Join(kept[max(0, len(kept)-n):], "\n")
+}

@@ -1,0 +1,261 @@
+package launcher
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/hashicorp/go-multierror"
+
+	"github.com/snplaunch/snplaunch/diagnose"
+	"github.com/snplaunch/snplaunch/guest"
+	"github.com/snplaunch/snplaunch/measure"
+	"github.com/snplaunch/snplaunch/sim/supervise"
+	"github.com/snplaunch/snplaunch/snp"
+)
+
+var errQEMUEnded = errors.New("QEMU ended")
+
+// run is one launch under way.
+type run struct {
+	g        *guest.Guest
+	o        Options
+	inputs   *guest.Inputs
+	measured *measure.Result
+	id       *signedBlock
+	sim      *simulated // nil on hardware
+	res      *Result
+	a, b     *vm
+}
+
+// Run measures, signs, launches, attests and compares. The error is for what
+// stops it before anything was launched: a description that cannot be
+// launched, a file that cannot be read, QEMU that is not there. Everything
+// after that is in the result, whose verdict says what became of it. When Run
+// returns, every process that it started has ended.
+func Run(ctx context.Context, g *guest.Guest, o Options) (*Result, error) {
+	if o.Progress == nil {
+		o.Progress = func(string) {}
+	}
+	if o.Hooks.Stage == nil {
+		o.Hooks.Stage = func(string) {}
+	}
+	timeout := g.Timeout
+	if timeout == 0 {
+		timeout = DefaultTimeout
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+
+	started := time.Now()
+	r := &run{g: g, o: o, res: &Result{
+		Backend: o.Backend, Simulated: o.Backend == BackendSim, VCPUs: g.VCPUs, CPU: g.CPU,
+		Policy: g.Policy.Describe(), DurationMS: map[string]int64{},
+	}}
+	if g.HostDataSet {
+		r.res.HostData = &g.HostData
+	}
+	if err := r.prepare(); err != nil {
+		return nil, err
+	}
+	defer r.inputs.Close()
+	err := r.launchAndAttest(ctx)
+	if closeErr := r.close(); closeErr != nil && err == nil {
+		err = closeErr
+	}
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return nil, fmt.Errorf("interrupted: %w", context.Canceled)
+	}
+	if err != nil && r.res.Verdict == "" && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		r.res.fail(VerdictTimeout, fmt.Sprintf("the run took longer than %s (%v)", timeout, err),
+			"look at the guest's console; a slow machine needs a longer --timeout")
+		err = nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	r.res.stage("total", started)
+	return r.res, nil
+}
+
+// prepare does everything that needs no QEMU: validate, measure, sign.
+func (r *run) prepare() error {
+	since := time.Now()
+	if err := r.g.Validate(); err != nil {
+		return err
+	}
+	if r.g.GuestFeatures != 1 {
+		return fmt.Errorf("guest_features 0x%x: QEMU launches every guest with 0x1, so this guest can be measured but not run; leave guest_features out", r.g.GuestFeatures)
+	}
+	inputs, err := r.g.Open()
+	if err != nil {
+		return err
+	}
+	r.inputs = inputs
+	if r.measured, err = measure.Measure(r.g, inputs); err != nil {
+		inputs.Close()
+		return err
+	}
+	if r.id, err = makeIDBlock(r.g, r.measured.LaunchDigest, r.o.Hooks); err != nil {
+		inputs.Close()
+		return err
+	}
+	r.res.Computed = r.measured.LaunchDigest
+	r.res.FirmwareSHA256 = hex.EncodeToString(r.measured.FirmwareSHA256[:])
+	if r.id != nil {
+		r.res.IDKeyDigest = &r.id.idKey
+		if r.id.authorKeyEnabled {
+			r.res.AuthorDigest = &r.id.authorKey
+		}
+	}
+	r.res.stage("measure", since)
+	return nil
+}
+
+func (r *run) launchAndAttest(ctx context.Context) error {
+	var config *supervise.Config
+	if r.o.Backend == BackendSim {
+		sim, err := newSimulated(r.o.DataDir, true, r.o.Progress)
+		if err != nil {
+			return err
+		}
+		r.sim = sim
+		config = &supervise.Config{Host: sim.host, CBitPos: -1, Logf: func(format string, args ...any) { r.o.Progress(fmt.Sprintf(format, args...)) }}
+	}
+	r.o.Hooks.Stage("launch")
+	since := time.Now()
+	var err error
+	// On hardware A's own console is the guest's; on the software host nothing
+	// runs in A.
+	consoleA := r.o.Console
+	if r.sim != nil {
+		consoleA = nil
+	}
+	r.a, err = startVM("QEMU", r.o.QEMU, config, false, consoleA, func(_ *starter, p plumbing) ([]string, error) {
+		p.simPort = r.sim != nil
+		return snpArguments(r.g, r.id, r.o.CBitPos, p), nil
+	})
+	if err != nil {
+		return err
+	}
+	// B is got ready beside A; it is let go only when A has finished.
+	var memory *os.File
+	if r.sim != nil && !r.o.LaunchOnly {
+		if memory, err = r.startB(); err != nil {
+			return err
+		}
+		defer memory.Close()
+	}
+	if done, err := r.finishLaunch(ctx); done || err != nil {
+		return err
+	}
+	r.res.stage("launch", since)
+	if r.o.LaunchOnly {
+		if r.sim != nil && *r.res.Launched != r.res.Computed {
+			r.mismatch("launched", *r.res.Launched)
+			return nil
+		}
+		r.res.Verdict = VerdictMatch
+		return nil
+	}
+	guestVM := r.a
+	if r.sim != nil {
+		if err := r.letBGo(ctx, memory); err != nil {
+			return err
+		}
+		guestVM = r.b
+	}
+	return r.attest(ctx, guestVM)
+}
+
+// finishLaunch takes A through LAUNCH_UPDATE and LAUNCH_FINISH. done says that
+// the launch failed and the result tells why.
+func (r *run) finishLaunch(ctx context.Context) (done bool, err error) {
+	err = r.a.connect(ctx)
+	if err == nil {
+		r.res.QEMUVersion = qemuVersion(r.a)
+		err = r.a.qmp.Cont(ctx)
+	}
+	if err == nil && r.sim != nil {
+		err = r.sim.waitFinished(ctx, r.a.Done())
+	}
+	if r.sim != nil {
+		r.res.Launched, _ = r.sim.heard()
+	}
+	if err == nil {
+		return false, nil
+	}
+	if ctx.Err() != nil {
+		return false, err
+	}
+	if !r.a.ended(5 * time.Second) {
+		return false, fmt.Errorf("QEMU does not answer on its QMP channel: %w", err)
+	}
+	r.launchFailed()
+	return true, nil
+}
+
+// launchFailed puts QEMU's last words into the result.
+func (r *run) launchFailed() {
+	stderr := r.a.stderr.String()
+	r.res.Verdict, r.res.Stderr = VerdictLaunchFailed, stderr
+	f := diagnose.ParseQEMU(stderr)
+	if f == nil {
+		message := r.a.stderr.lines(3)
+		if message == "" {
+			message = "QEMU ended without a word"
+		}
+		r.res.Error = &Failure{Message: message}
+		return
+	}
+	r.res.Error = &Failure{Command: f.Command, Ret: f.Ret, FWError: f.FWError, Message: f.Message, Advice: f.Advice}
+	if f.Cause != "" {
+		r.res.Error.Message = f.Message + "\n" + f.Cause
+	}
+	if f.FWAsked && f.FWError != 0 {
+		r.res.Error.FWStatus = f.FWStatus.String()
+	}
+}
+
+// mismatch sets the verdict for a measurement that is not the computed one.
+func (r *run) mismatch(who string, got snp.LaunchDigest) {
+	r.res.fail(VerdictMismatch,
+		fmt.Sprintf("the %s measurement %s is not the computed one %s", who, got, r.res.Computed),
+		"compare the description with what was launched: firmware, kernel, initrd, command line, vCPU count, CPU model")
+}
+
+// close ends both QEMUs, B first: its report needs A's guest context.
+func (r *run) close() error {
+	var errs *multierror.Error
+	for _, v := range []*vm{r.b, r.a} {
+		if v == nil {
+			continue
+		}
+		if err := v.close(); err != nil {
+			errs = multierror.Append(errs, err)
+		}
+		if r.res.Stderr == "" && r.res.Verdict != VerdictMatch {
+			r.res.Stderr = v.stderr.String()
+		}
+		if s := v.screen.String(); s != "" {
+			r.res.Console = s
+		}
+	}
+	return errs.ErrorOrNil()
+}
+
+// nonce makes REPORT_DATA that no earlier report can hold.
+func nonce() (snp.ReportData, error) {
+	var n snp.ReportData
+	_, err := rand.Read(n[:])
+	return n, err
+}
+
+func qemuVersion(v *vm) string {
+	q := v.qmp.Version()
+	return q.String()
+}

@@ -1,0 +1,101 @@
+package kvm
+
+import (
+	"fmt"
+
+	"sync"
+
+	"github.com/snplaunch/snplaunch/sim/psp"
+	"github.com/snplaunch/snplaunch/snp"
+)
+
+// Options of a Host.
+type Options struct {
+	// Hold keeps the vCPUs of a launched VM waiting in KVM_RUN until EndAll;
+	// without it the VM is told to shut down as soon as it runs.
+	Hold bool
+	// Observe, when set, hears what happens to VMs, in order, on the
+	// goroutine that answers the ioctls: it must be quick.
+	Observe func(Event)
+	// Logf, when set, hears of requests that this host does not know.
+	Logf func(format string, args ...any)
+}
+
+// Host is one simulated machine: a kernel with KVM and a Secure Processor.
+// Its methods and those of its objects may be called from one goroutine at a
+// time, but for EndAll, which any goroutine may call.
+type Host struct {
+	platform *psp.Platform
+	opts     Options
+	nextASID uint32
+
+	mu      sync.Mutex
+	ended   chan struct{}
+	isEnded bool
+}
+
+// EventKind says what happened to a VM.
+type EventKind int
+
+// Events, in the order of a launch.
+const (
+	EventStart  EventKind = iota + 1 // SNP_LAUNCH_START answered
+	EventUpdate                      // an SNP_LAUNCH_UPDATE that failed
+	EventFinish                      // SNP_LAUNCH_FINISH answered
+	EventRun                         // a vCPU of a launched VM entered KVM_RUN
+)
+
+// Event is something that happened to a VM.
+type Event struct {
+	Kind   EventKind
+	PID    int // thread that made the call
+	VM     *VM
+	Errno  int         // 0, or the errno that the call gave
+	Status snp.Status  // firmware status
+	Guest  *psp.Guest  // the VM's guest context
+	Page   *snp.Update // EventUpdate: where it failed
+}
+
+// NewHost makes a machine around a Secure Processor.
+func NewHost(p *psp.Platform, o Options) *Host {
+	if o.Logf == nil {
+		o.Logf = func(string, ...any) {}
+	}
+	return &Host{platform: p, opts: o, ended: make(chan struct{})}
+}
+
+// EndAll tells every VM that waits or will wait in KVM_RUN to shut down.
+func (h *Host) EndAll() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.isEnded {
+		h.isEnded = true
+		close(h.ended)
+	}
+}
+
+func (h *Host) observe(e Event) {
+	if h.opts.Observe != nil {
+		h.opts.Observe(e)
+	}
+}
+
+// Open gives the object behind a device node, nil for a path that this host
+// does not answer for.
+func (h *Host) Open(path string) (Object, error) {
+	switch path {
+	case "/dev/kvm":
+		f, err := newFile("snplaunch-kvm", 0)
+		if err != nil {
+			return nil, fmt.Errorf("software SNP host: cannot make a file for /dev/kvm: %w", err)
+		}
+		return &System{host: h, file: f}, nil
+	case "/dev/sev":
+		f, err := newFile("snplaunch-sev", 0)
+		if err != nil {
+			return nil, fmt.Errorf("software SNP host: cannot make a file for /dev/sev: %w", err)
+		}
+		return &SEV{host: h, file: f}, nil
+	}
+	return nil, nil
+}

@@ -1,0 +1,118 @@
+package supervise
+
+import (
+	"errors"
+	"fmt"
+	"os/exec"
+	"runtime"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/snplaunch/snplaunch/sim/kvm"
+)
+
+// Config says which machine a supervised program sees.
+type Config struct {
+	Host *kvm.Host
+	// CBitPos is what CPUID says on this machine (Fn8000_001F EBX[5:0]),
+	// which QEMU compares its cbitpos= with; CPUID cannot be answered for. Other values in the
+	// arguments of a QEMU that a foreign command starts are put right. -1
+	// leaves them alone.
+	CBitPos int
+	// Logf, when set, is told what went wrong or was changed.
+	Logf func(format string, args ...any)
+}
+
+// Process is a supervised program that was started by Start.
+type Process struct {
+	cmd  *exec.Cmd
+	loop *loop
+	done chan struct{}
+	err  error
+}
+
+// Start starts cmd under the software host, as a child that does not outlive
+// this process. Its standard streams and extra files are cmd's.
+//
+// The filter is put on a thread of this process, from which the child is
+// started, so that no helper program is needed. The thread stays locked until the
+// child has ended: it carries the child's parent-death signal.
+func Start(cmd *exec.Cmd, cfg Config) (*Process, error) {
+	if cfg.Logf == nil {
+		cfg.Logf = func(string, ...any) {}
+	}
+	p := &Process{cmd: cmd, done: make(chan struct{})}
+	started := make(chan error, 1)
+	go onOtherThread(func() {
+		listener, err := installFilter(false)
+		if err != nil {
+			started <- err
+			return
+		}
+		l, err := newLoop(listener, cfg)
+		if err != nil {
+			unix.Close(listener)
+			started <- err
+			return
+		}
+		go l.run()
+		if cmd.SysProcAttr == nil {
+			cmd.SysProcAttr = &syscall.SysProcAttr{}
+		}
+		cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
+		if err := cmd.Start(); err != nil {
+			l.stop()
+			started <- fmt.Errorf("cannot start %s: %w", cmd.Path, err)
+			return
+		}
+		p.loop = l
+		started <- nil
+		p.err = cmd.Wait()
+		l.stop()
+		<-l.done
+		unix.Close(l.wake)
+		close(p.done)
+	})
+	if err := <-started; err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// onOtherThread runs f on a thread that ends with it, never the main thread: that one
+// cannot end, and a filter on it would stay for as long as the process lives.
+func onOtherThread(f func()) {
+	runtime.LockOSThread()
+	if unix.Gettid() != unix.Getpid() {
+		f() // the goroutine ends locked, which ends the thread
+		return
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		onOtherThread(f)
+	}()
+	<-done
+	runtime.UnlockOSThread()
+}
+
+// PID is the child's process id.
+func (p *Process) PID() int { return p.cmd.Process.Pid }
+
+// Kill ends the child at once.
+func (p *Process) Kill() error {
+	if err := p.cmd.Process.Kill(); err != nil && !errors.Is(err, unix.ESRCH) {
+		return err
+	}
+	return nil
+}
+
+// Done is closed when the child has ended and its last call is answered.
+func (p *Process) Done() <-chan struct{} { return p.done }
+
+// Wait waits for the end of the child and gives what exec.Cmd.Wait gave.
+func (p *Process) Wait() error {
+	<-p.done
+	return p.err
+}
