@@ -277,7 +277,8 @@ func number[T ~uint32 | ~uint64](k string, p *T, format string, bits int) field 
 			*p = T(v)
 			return nil
 		},
-		get: func() *yaml.Node { return plain(fmt.Sprintf(format, *p)) }}
+		// uint64, because a type's own String would get in the way of %x.
+		get: func() *yaml.Node { return plain(fmt.Sprintf(format, uint64(*p))) }}
 }
 
 func decimal(k string, p *int) field {

@@ -1,0 +1,231 @@
+package guestyaml_test
+
+import (
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/snplaunch/snplaunch/guest"
+	"github.com/snplaunch/snplaunch/guest/guestyaml"
+	"github.com/snplaunch/snplaunch/snp"
+)
+
+const full = `# every key
+name: demo
+firmware: fw/OVMF.amdsev.fd
+kernel: /boot/vmlinuz
+initrd: ../initrd.img
+append: " console=ttyS0 quiet "
+vcpus: 4
+cpu: EPYC-Milan-v2
+cpu_sig: 0xa00f11
+memory_mib: 2048
+kernel_hashes: false
+guest_features: 0x21
+policy: 0xb0000
+host_data: "0000000000000000000000000000000000000000000000000000000000000001"
+id_block:
+  mode: sign
+  id_key: id.pem
+  author_key: author.pem
+  family_id: 01000000000000000000000000000000
+  image_id: 02000000000000000000000000000000
+  guest_svn: 7
+vcek_disabled: true
+guest_visible_workarounds: "0102"
+command: [sh, -c, "echo hi"]
+timeout: 90s
+`
+
+func fullGuest(dir string) guest.Guest {
+	sig := uint32(0xA00F11)
+	g := guest.Guest{
+		Name: "demo", Firmware: filepath.Join(dir, "fw/OVMF.amdsev.fd"), Kernel: "/boot/vmlinuz", Initrd: filepath.Join(dir, "../initrd.img"),
+		Append: " console=ttyS0 quiet ", VCPUs: 4, CPU: "EPYC-Milan-v2", CPUSig: &sig, MemoryMiB: 2048,
+		GuestFeatures: 0x21, Policy: snp.PolicyDefault | snp.PolicyDebug, HostDataSet: true,
+		IDBlock: guest.IDBlock{Mode: guest.IDBlockSign, IDKey: filepath.Join(dir, "id.pem"), AuthorKey: filepath.Join(dir, "author.pem"),
+			FamilyID: snp.FamilyID{1}, ImageID: snp.ImageID{2}, GuestSVN: 7},
+		VCEKDisabled: true, GuestVisibleWorkarounds: []byte{1, 2}, Command: []string{"sh", "-c", "echo hi"}, Timeout: 90 * time.Second,
+	}
+	g.HostData[31] = 1
+	return g
+}
+
+func TestLoad(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "guest.yaml")
+	if err := os.WriteFile(path, []byte(full), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	got, err := guestyaml.Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := fullGuest(dir); !reflect.DeepEqual(got, want) {
+		t.Errorf("\n got %+v\nwant %+v", got, want)
+	}
+	if err := got.Validate(); err != nil {
+		t.Error(err)
+	}
+	if _, err := guestyaml.Load(filepath.Join(dir, "none.yaml")); err == nil || !strings.Contains(err.Error(), "none.yaml") {
+		t.Errorf("missing file: %v", err)
+	}
+	if err := os.WriteFile(path, []byte(strings.Repeat("#", 1<<20+1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := guestyaml.Load(path); err == nil || !strings.Contains(err.Error(), "more than") {
+		t.Errorf("a large file: %v", err)
+	}
+}
+
+// TestEveryField wants each field of a Guest to be set by the full document,
+// so that a field without a key is noticed.
+func TestEveryField(t *testing.T) {
+	g, err := guestyaml.Parse([]byte(full), "guest.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// These are not in the full document, because they exclude others in it.
+	skip := map[string]bool{"KernelHashes": true, "IDBlock.IDBlockFile": true, "IDBlock.IDAuthFile": true}
+	var walk func(reflect.Value, string)
+	walk = func(v reflect.Value, prefix string) {
+		for i := range v.NumField() {
+			name := prefix + v.Type().Field(i).Name
+			switch {
+			case v.Field(i).Type() == reflect.TypeFor[guest.IDBlock]():
+				walk(v.Field(i), name+".")
+			case v.Field(i).IsZero() && !skip[name]:
+				t.Errorf("%s is not set", name)
+			}
+		}
+	}
+	walk(reflect.ValueOf(g), "")
+	files, err := guestyaml.Parse([]byte("id_block: {mode: files, id_block_file: b, id_auth_file: a}"), "/d/guest.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if files.IDBlock != (guest.IDBlock{Mode: guest.IDBlockFiles, IDBlockFile: "/d/b", IDAuthFile: "/d/a"}) {
+		t.Errorf("got %+v", files.IDBlock)
+	}
+}
+
+func TestDefaults(t *testing.T) {
+	got, err := guestyaml.Parse([]byte("firmware: f\nid_block: {}\n"), "guest.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := guest.Default()
+	want.Firmware = "f"
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("\n got %+v\nwant %+v", got, want)
+	}
+}
+
+// TestHostDataGiven: zero host data that is given differs from none.
+func TestHostDataGiven(t *testing.T) {
+	zero := "host_data: \"" + strings.Repeat("0", 64) + "\"\n"
+	got, err := guestyaml.Parse([]byte(zero), "g")
+	if err != nil || !got.HostDataSet {
+		t.Errorf("%v, %v", got.HostDataSet, err)
+	}
+	text, err := guestyaml.Marshal(&got)
+	if err != nil || !strings.Contains(string(text), "host_data: ") {
+		t.Errorf("%v\n%s", err, text)
+	}
+}
+
+func TestMarshal(t *testing.T) {
+	want := fullGuest("/srv")
+	text, err := guestyaml.Marshal(&want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := guestyaml.Parse(text, "/elsewhere/guest.yaml")
+	if err != nil {
+		t.Fatalf("%v\n%s", err, text)
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("\n got %+v\nwant %+v\n%s", got, want, text)
+	}
+	small := guest.Default()
+	small.Firmware = "/f"
+	text, err = guestyaml.Marshal(&small)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := "firmware: /f\nvcpus: 1\ncpu: EPYC-v4\nmemory_mib: 512\npolicy: 0x30000\n"; string(text) != want {
+		t.Errorf("\n got %s\nwant %s", text, want)
+	}
+}
+
+func TestErrors(t *testing.T) {
+	for text, want := range map[string]string{
+		"":                                     "the file is empty",
+		"# nothing\n":                          "the file is empty",
+		"- a\n":                                "g.yaml:1: the description is not a mapping",
+		"word\n":                               "g.yaml:1: the description is not a mapping",
+		"firmware: f\nkernal: k\n":             "g.yaml:2: unknown key kernal (known: name, firmware, kernel",
+		"firmware: f\nid_block:\n  mod: x\n":   "g.yaml:3: unknown key id_block.mod (known: mode",
+		"firmware: f\nfirmware: g\n":           "g.yaml:2: key firmware is given twice (first in line 1)",
+		"firmware: f\n---\nfirmware: g\n":      "a second document begins",
+		"firmware: [f]\n":                      "g.yaml:1: firmware: a single value is wanted",
+		"firmware:\n":                          "g.yaml:1: firmware: the value is missing",
+		"vcpus: two\n":                         `g.yaml:1: vcpus: "two" is not a decimal number`,
+		"vcpus: 0x2\n":                         `"0x2" is not a decimal number`,
+		"vcpus: 4294967296\n":                  "not a decimal number of 32 bits",
+		"policy: -1\n":                         `"-1" is not a number of 64 bits`,
+		"cpu_sig: 0x100000000\n":               "is not a number of 32 bits",
+		"kernel_hashes: yes\n":                 `"yes" is neither true nor false`,
+		"host_data: 00\n":                      "host_data: got 1 bytes, want 32 (64 hexadecimal digits)",
+		"host_data: zz\n":                      "not made of pairs of hexadecimal digits",
+		"id_block: {family_id: 0}\n":           "id_block.family_id: the value is not made of pairs",
+		"id_block: none\n":                     "g.yaml:1: id_block is not a mapping",
+		"command: ls\n":                        "a list is wanted",
+		"command: [[ls]]\n":                    "a single value is wanted",
+		"timeout: 90\n":                        `"90" is not a duration`,
+		"? [a]\n: b\n":                         "a key is not a word",
+		"name: &a x\nappend: *a\n":             "g.yaml:2: append is an alias",
+		"name: \"a\n":                          "g.yaml: yaml: ",
+		"append: !!binary \"?\"\n":             "not base64",
+		"firmware: f\nvcpus: x\npolicy: y\n":   "g.yaml:3: policy: ",
+		"vcpus: x\nfirmware: f\nunknown: 1\n":  "g.yaml:3: unknown key unknown",
+		"guest_visible_workarounds: \"012\"\n": "not made of pairs",
+	} {
+		_, err := guestyaml.Parse([]byte(text), "g.yaml")
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q\n got %v\nwant %s", text, err, want)
+		}
+	}
+	_, err := guestyaml.Parse([]byte("vcpus: x\npolicy: y\n"), "g.yaml")
+	if err == nil || strings.Count(err.Error(), "g.yaml:") != 2 {
+		t.Errorf("want both findings, got %v", err)
+	}
+}
+
+// FuzzParse: what is read can be written and read again, unchanged.
+func FuzzParse(f *testing.F) {
+	f.Add([]byte(full))
+	f.Add([]byte("firmware: f\n"))
+	f.Add([]byte("append: !!binary gIE=\ncommand: ['', ~, \"\\0\"]\n"))
+	f.Add([]byte("id_block: {mode: files, id_block_file: b, id_auth_file: a}\n"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		g, err := guestyaml.Parse(data, "/d/guest.yaml")
+		if err != nil {
+			return
+		}
+		text, err := guestyaml.Marshal(&g)
+		if err != nil {
+			t.Fatalf("%+v: %v", g, err)
+		}
+		again, err := guestyaml.Parse(text, "/d/guest.yaml")
+		if err != nil {
+			t.Fatalf("%v\n%s", err, text)
+		}
+		if !reflect.DeepEqual(again, g) {
+			t.Fatalf("%s\nfirst  %+v\nsecond %+v", text, g, again)
+		}
+	})
+}
