@@ -66,10 +66,6 @@ func TestValidate(t *testing.T) {
 		{"guest_features", func(g *guest.Guest) { g.GuestFeatures = 0x20 }},
 		{"guest_features", func(g *guest.Guest) { g.GuestFeatures = 1 | 1<<11 }},
 		{"", func(g *guest.Guest) { g.GuestFeatures = 0x21 }},
-		{"policy", func(g *guest.Guest) { g.Policy = 0x10000 }},
-		{"policy", func(g *guest.Guest) { g.Policy |= 1 << 26 }},
-		{"policy", func(g *guest.Guest) { g.Policy |= 1 << 63 }},
-		{"policy", func(g *guest.Guest) { g.Policy |= snp.PolicyMigrateMA }},
 		{"", func(g *guest.Guest) { g.Policy = 0x3BA0000 | 0x137 }},
 		{"host_data", func(g *guest.Guest) { g.HostData[31] = 1 }},
 		{"", func(g *guest.Guest) { g.HostData[31], g.HostDataSet = 1, true }},
@@ -130,7 +126,7 @@ func TestValidateAll(t *testing.T) {
 	if !errors.As(err, &all) {
 		t.Fatalf("got %v", err)
 	}
-	for _, field := range []string{"firmware: missing", "vcpus: 0", `cpu: ""`, "memory_mib: 0", "guest_features: 0x0", "policy: 0x0", "id_block.mode: "} {
+	for _, field := range []string{"firmware: missing", "vcpus: 0", `cpu: ""`, "memory_mib: 0", "guest_features: 0x0", "id_block.mode: "} {
 		if !strings.Contains(err.Error(), "\n  "+field) {
 			t.Errorf("no line for %s in:\n%v", field, err)
 		}
@@ -269,5 +265,27 @@ func TestKernelKind(t *testing.T) {
 	}
 	if _, err := guest.KernelKindOf(bytes.NewReader(nil), 10); err == nil {
 		t.Error("a file that ends too soon passes")
+	}
+}
+
+// A policy that is refused at launch can be described, with a remark: whoever
+// looks into a failure needs to see it.
+func TestPolicyRemarks(t *testing.T) {
+	for policy, want := range map[snp.GuestPolicy]string{
+		0x30000:                       "",
+		0x10000:                       "bit 17",
+		0x30000 | 1<<26:               "reserved",
+		0x30000 | 1<<63:               "reserved",
+		0x30000 | snp.PolicyMigrateMA: "MIGRATE_MA",
+	} {
+		g := guest.Default()
+		g.Firmware, g.Policy = "/f", policy
+		if err := g.Validate(); err != nil {
+			t.Errorf("policy %s cannot be described: %v", policy, err)
+		}
+		remarks := strings.Join(g.PolicyRemarks(), "; ")
+		if (remarks == "") != (want == "") || !strings.Contains(remarks, want) {
+			t.Errorf("policy %s: remarks %q, want %q", policy, remarks, want)
+		}
 	}
 }

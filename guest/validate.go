@@ -16,8 +16,6 @@ const (
 	maxMemoryMiB = 1 << 24 // 16 TiB
 	maxNameBytes = 64
 	gosvwBytes   = 16
-
-	policyReserved snp.GuestPolicy = ^(1<<26 - 1) & (1<<64 - 1)
 )
 
 // FieldError is one thing wrong with a description.
@@ -118,15 +116,8 @@ func (g *Guest) validateLaunch(f *findings) {
 	if r := vmsa.ReservedFeatures(g.GuestFeatures); r != 0 {
 		f.add("guest_features", vmsa.DescribeFeatures(g.GuestFeatures), fmt.Sprintf("bits 0x%x are reserved", r), "use 0x1, or 0x21 for old host kernels with DebugSwap")
 	}
-	if g.Policy&snp.PolicyReservedOne == 0 {
-		f.add("policy", g.Policy.String(), "bit 17 is clear, and KVM refuses such a policy with EINVAL", fmt.Sprintf("use %s", g.Policy|snp.PolicyReservedOne))
-	}
-	if g.Policy&policyReserved != 0 {
-		f.add("policy", g.Policy.String(), fmt.Sprintf("bits 0x%x are reserved, and KVM refuses them with EINVAL", uint64(g.Policy&policyReserved)), fmt.Sprintf("use %s", g.Policy&^policyReserved))
-	}
-	if g.Policy&snp.PolicyMigrateMA != 0 {
-		f.add("policy", g.Policy.String(), "bit 18 (MIGRATE_MA) is set, and KVM knows no migration agents", fmt.Sprintf("use %s", g.Policy&^snp.PolicyMigrateMA))
-	}
+	// The policy is not judged here: what KVM and the firmware refuse must be
+	// launchable, so that their refusal can be seen. PolicyRemarks has the words.
 	if !g.HostDataSet && g.HostData != (snp.HostData{}) {
 		f.add("host_data", g.HostData.String(), "there is a value, but it is not marked as given", "set HostDataSet too")
 	}
@@ -134,6 +125,25 @@ func (g *Guest) validateLaunch(f *findings) {
 		f.add("guest_visible_workarounds", fmt.Sprintf("%d bytes", len(g.GuestVisibleWorkarounds)), "the firmware's field has 16", "give at most 32 hexadecimal digits")
 	}
 }
+
+// PolicyRemarks says which bits of the policy no launch is going to get past,
+// and who refuses them.
+func (g *Guest) PolicyRemarks() []string {
+	var out []string
+	if g.Policy&snp.PolicyReservedOne == 0 {
+		out = append(out, fmt.Sprintf("policy %s: bit 17 is clear, and KVM refuses such a policy with EINVAL (use %s)", g.Policy, g.Policy|snp.PolicyReservedOne))
+	}
+	if r := g.Policy & policyReserved; r != 0 {
+		out = append(out, fmt.Sprintf("policy %s: bits 0x%x are reserved, and KVM refuses them with EINVAL (use %s)", g.Policy, uint64(r), g.Policy&^r))
+	}
+	if g.Policy&snp.PolicyMigrateMA != 0 {
+		out = append(out, fmt.Sprintf("policy %s: bit 18 (MIGRATE_MA) is set, and KVM knows no migration agents (use %s)", g.Policy, g.Policy&^snp.PolicyMigrateMA))
+	}
+	return out
+}
+
+// policyReserved are the bits that no firmware has given a meaning to.
+const policyReserved snp.GuestPolicy = ^(1<<26 - 1) & (1<<64 - 1)
 
 func (b *IDBlock) validate(f *findings) {
 	paths := []struct{ field, value string }{

@@ -1,0 +1,137 @@
+package e2e_test
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/snplaunch/snplaunch/guest"
+	"github.com/snplaunch/snplaunch/host"
+	"github.com/snplaunch/snplaunch/images"
+	"github.com/snplaunch/snplaunch/launcher"
+)
+
+var findParts = sync.OnceValues(func() (*images.Set, error) {
+	return images.Find(context.Background(), images.Options{})
+})
+
+// parts gives QEMU, firmware, kernel and initramfs. Without them a test is
+// skipped on a developer's machine; where SNPLAUNCH_REQUIRE_PARTS is set, as in
+// scripts/test, it fails.
+func parts(t testing.TB) *images.Set {
+	t.Helper()
+	set, err := findParts()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if missing := set.Missing(); len(missing) > 0 {
+		if os.Getenv("SNPLAUNCH_REQUIRE_PARTS") != "" {
+			t.Fatalf("parts are missing: %s", strings.Join(missing, "; "))
+		}
+		t.Skipf("parts are missing, run ./scripts/setup: %s", strings.Join(missing, "; "))
+	}
+	return set
+}
+
+// aGuest is the default guest on the parts of this machine.
+func aGuest(t testing.TB) *guest.Guest {
+	t.Helper()
+	p := parts(t)
+	g := guest.Default()
+	g.Firmware, g.Kernel, g.Initrd = p.Firmware.Path, p.Kernel.Path, p.Initrd.Path
+	g.Append = "console=ttyS0 panic=-1"
+	return &g
+}
+
+// withoutHashes switches kernel hashes off, which only the generic firmware boots.
+func withoutHashes(t testing.TB, g *guest.Guest) {
+	g.KernelHashes, g.Firmware = false, parts(t).GenericFirmware.Path
+}
+
+var dataFolder string
+
+// TestMain keeps one simulated root key for all tests: making one takes seconds.
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "snplaunch-e2e-*")
+	if err != nil {
+		panic(err)
+	}
+	dataFolder = filepath.Join(dir, "data")
+	code := m.Run()
+	os.RemoveAll(dir)
+	os.Exit(code)
+}
+
+func options(t testing.TB) launcher.Options {
+	return launcher.Options{
+		Backend: launcher.BackendSim, QEMU: parts(t).QEMU.Path, CBitPos: int(host.CBitPos()), DataDir: dataFolder,
+		Progress: func(string) {},
+	}
+}
+
+// launch runs a guest and sees that nothing is left of it.
+func launch(t testing.TB, g *guest.Guest, o launcher.Options) *launcher.Result {
+	t.Helper()
+	res, err := launcher.Run(context.Background(), g, o)
+	if err != nil {
+		t.Fatalf("Run: %v", err)
+	}
+	return res
+}
+
+// left lists what a launch has left behind: child processes of this one. Tests that
+// use it must not run beside others.
+func left(t testing.TB) []string {
+	t.Helper()
+	var out []string
+	for range 20 { // a killed process takes a moment to go
+		out = out[:0]
+		tasks, err := filepath.Glob("/proc/self/task/*/children")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, task := range tasks {
+			b, err := os.ReadFile(task)
+			if err != nil {
+				continue
+			}
+			for _, f := range strings.Fields(string(b)) {
+				pid, _ := strconv.Atoi(f)
+				cmdline, _ := os.ReadFile("/proc/" + f + "/cmdline")
+				if len(cmdline) > 0 {
+					out = append(out, strconv.Itoa(pid)+" "+string(bytes.ReplaceAll(cmdline, []byte{0}, []byte{' '})))
+				}
+			}
+		}
+		if len(out) == 0 {
+			return nil
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	return out
+}
+
+// openFiles counts this process's descriptors by what they refer to.
+func openFiles(t testing.TB) map[string]int {
+	t.Helper()
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := map[string]int{}
+	for _, e := range entries {
+		target, err := os.Readlink("/proc/self/fd/" + e.Name())
+		if err != nil {
+			continue
+		}
+		kind, _, _ := strings.Cut(target, ":")
+		out[kind]++
+	}
+	return out
+}
