@@ -140,3 +140,14 @@ func (c Chain) pair() (ark, ask *x509.Certificate, err error) {
 	}
 	return ark, ask, nil
 }
+
+// With gives the chain with certificates of another one put in where that has
+// any.
+func (c Chain) With(o Chain) Chain {
+	for _, p := range []struct{ dst, src *[]byte }{{&c.ARK, &o.ARK}, {&c.ASK, &o.ASK}, {&c.ASVK, &o.ASVK}, {&c.VCEK, &o.VCEK}, {&c.VLEK, &o.VLEK}} {
+		if len(*p.src) > 0 {
+			*p.dst = *p.src
+		}
+	}
+	return c
+}
