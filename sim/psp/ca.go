@@ -2,18 +2,14 @@ package psp
 
 import (
 	"bytes"
-	"crypto/ecdsa"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/asn1"
 	"encoding/hex"
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"math/big"
 	"os"
 	"path/filepath"
 	"time"
@@ -54,15 +50,15 @@ func LoadOrCreateCA(dir string, making func()) (*CA, error) {
 	if !errors.Is(err, os.ErrNotExist) {
 		return ca, err
 	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("the simulated root key has no place: %w", err)
+	}
 	if making != nil {
 		making()
 	}
 	data, err := newCA()
 	if err != nil {
 		return nil, err
-	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("the simulated root key has no place: %w", err)
 	}
 	tmp, err := os.CreateTemp(dir, caFile+"-*") // mode 0600
 	if err != nil {
@@ -86,15 +82,19 @@ func (c *CA) Fingerprint() string {
 	return hex.EncodeToString(sum[:])
 }
 
-// secret is what derived keys of this chip come from.
-func (c *CA) secret() [32]byte {
-	return sha256.Sum256(append([]byte("snplaunch derived keys "), x509.MarshalPKCS1PrivateKey(c.askKey)...))
-}
-
 func loadCA(path string) (*CA, error) {
 	data, err := os.ReadFile(path)
-	if err != nil {
+	if errors.Is(err, os.ErrNotExist) {
 		return nil, err
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading the simulated root: %w", err)
+	}
+	// Whoever has the key can make reports that this user's roots accept.
+	if st, err := os.Stat(path); err != nil {
+		return nil, fmt.Errorf("reading the simulated root: %w", err)
+	} else if st.Mode().Perm()&0o077 != 0 {
+		return nil, fmt.Errorf("the simulated root's key in %s is open to other users (mode %04o): remove the file and a new one is made, or chmod 600 it if no one else has it", path, st.Mode().Perm())
 	}
 	ca, err := parseCA(data)
 	if err != nil {
@@ -108,31 +108,37 @@ func parseCA(data []byte) (*CA, error) {
 	for i, want := range []string{pemARK, pemASK, pemASKKey} {
 		block, rest := pem.Decode(data)
 		if block == nil || block.Type != want {
-			return nil, fmt.Errorf("block %d is not a %s", i+1, want)
+			return nil, fmt.Errorf("its PEM block %d is not a %s", i+1, want)
 		}
 		der[i], data = block.Bytes, rest
 	}
 	if len(bytes.TrimSpace(data)) != 0 {
-		return nil, errors.New("something follows the third block")
+		return nil, errors.New("something follows its third PEM block")
 	}
 	ca := &CA{product: caProduct}
 	var err error
 	if ca.ark, err = x509.ParseCertificate(der[0]); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("ARK: %w", err)
 	}
 	if ca.ask, err = x509.ParseCertificate(der[1]); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("ASK: %w", err)
 	}
 	key, err := x509.ParsePKCS8PrivateKey(der[2])
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("ASK's key: %w", err)
 	}
 	var isRSA bool
 	if ca.askKey, isRSA = key.(*rsa.PrivateKey); !isRSA || !ca.askKey.PublicKey.Equal(ca.ask.PublicKey) {
 		return nil, errors.New("the key is not the certificate's")
 	}
+	if err := ca.ark.CheckSignatureFrom(ca.ark); err != nil {
+		return nil, fmt.Errorf("the ARK did not sign itself: %w", err)
+	}
 	if err := ca.ask.CheckSignatureFrom(ca.ark); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("the ASK was not signed by the ARK: %w", err)
+	}
+	if now := time.Now(); now.After(ca.ark.NotAfter) || now.After(ca.ask.NotAfter) {
+		return nil, fmt.Errorf("it was valid until %s", ca.ask.NotAfter.Format(time.DateOnly))
 	}
 	if ca.ark.Subject.SerialNumber != snp.SimulatedMarker || ca.ask.Subject.SerialNumber != snp.SimulatedMarker {
 		return nil, errors.New("its certificates are not marked as simulated")
@@ -174,84 +180,4 @@ func newCA() ([]byte, error) {
 		}
 	}
 	return out.Bytes(), nil
-}
-
-// name is AMD's distinguished name with our mark. go-sev-guest pins exactly one
-// value each of OU, C, L, ST, O and CN.
-func name(common string) pkix.Name {
-	return pkix.Name{
-		OrganizationalUnit: []string{"Engineering"}, Country: []string{"US"}, Locality: []string{"Santa Clara"},
-		Province: []string{"CA"}, Organization: []string{"Advanced Micro Devices"}, CommonName: common,
-		SerialNumber: snp.SimulatedMarker,
-	}
-}
-
-func serial() (*big.Int, error) {
-	return rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120))
-}
-
-// authority makes the certificate of an ARK (parent nil) or ASK.
-func authority(common string, pub *rsa.PublicKey, parent *x509.Certificate, signer *rsa.PrivateKey) (*x509.Certificate, error) {
-	n, err := serial()
-	if err != nil {
-		return nil, err
-	}
-	now := time.Now().Add(-time.Hour).Truncate(time.Second) // clocks of verifiers differ
-	template := &x509.Certificate{
-		SerialNumber: n, Subject: name(common), NotBefore: now, NotAfter: now.Add(validity),
-		SignatureAlgorithm: x509.SHA384WithRSAPSS, KeyUsage: x509.KeyUsageCertSign,
-		BasicConstraintsValid: true, IsCA: true,
-		CRLDistributionPoints: []string{"https://kdsintf.amd.com/vcek/v1/" + caProduct + "/crl"},
-	}
-	if parent == nil {
-		parent = template
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, parent, pub, signer)
-	if err != nil {
-		return nil, fmt.Errorf("making the simulated %s: %w", common, err)
-	}
-	return x509.ParseCertificate(der)
-}
-
-// Extensions of a VCEK (AMD 57230, "VCEK Certificate and KDS Interface
-// Specification"), below 1.3.6.1.4.1.3704.1.
-func vcekExtensions(cfg Config, chip [64]byte) ([]pkix.Extension, error) {
-	var out []pkix.Extension
-	add := func(value any, params string, arc ...int) error {
-		der, err := asn1.MarshalWithParams(value, params)
-		out = append(out, pkix.Extension{Id: append(asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 3704, 1}, arc...), Value: der})
-		return err
-	}
-	tcb := cfg.TCB
-	err := errors.Join(
-		add(1, "", 1), // version of this structure
-		add(cfg.Product+"-"+cfg.Stepping, "ia5", 2),
-		add(int(tcb.BootLoader), "", 3, 1), add(int(tcb.TEE), "", 3, 2), add(int(tcb.SNP), "", 3, 3),
-		add(0, "", 3, 4), add(0, "", 3, 5), add(0, "", 3, 6), add(0, "", 3, 7),
-		add(int(tcb.Microcode), "", 3, 8),
-	)
-	// HWID is the raw chip id, without an ASN.1 head.
-	out = append(out, pkix.Extension{Id: asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 3704, 1, 4}, Value: chip[:]})
-	return out, err
-}
-
-// issueVCEK certifies a chip's key.
-func (c *CA) issueVCEK(cfg Config, chip [64]byte, pub *ecdsa.PublicKey) ([]byte, error) {
-	extensions, err := vcekExtensions(cfg, chip)
-	if err != nil {
-		return nil, err
-	}
-	n, err := serial()
-	if err != nil {
-		return nil, err
-	}
-	now := time.Now().Add(-time.Hour).Truncate(time.Second)
-	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
-		SerialNumber: n, Subject: name("SEV-VCEK"), NotBefore: now, NotAfter: now.Add(7 * 365 * 24 * time.Hour),
-		SignatureAlgorithm: x509.SHA384WithRSAPSS, ExtraExtensions: extensions,
-	}, c.ask, pub, c.askKey)
-	if err != nil {
-		return nil, fmt.Errorf("making the simulated VCEK: %w", err)
-	}
-	return der, nil
 }

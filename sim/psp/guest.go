@@ -52,22 +52,47 @@ func (p *Platform) CreateContext() *Guest {
 	return &Guest{platform: p}
 }
 
-// Decommission is SNP_DECOMMISSION; it is allowed in every state.
+// Decommission is SNP_DECOMMISSION; it is allowed in every state and frees the
+// ASID. Updates are kept, for whoever wants to know what the guest was made of.
 func (g *Guest) Decommission() {
-	if g.state == stateGone {
-		return
-	}
-	g.context = context{state: stateGone}
 	g.platform.mu.Lock()
-	g.platform.guests--
-	g.platform.mu.Unlock()
+	defer g.platform.mu.Unlock()
+	g.become(context{state: stateGone})
 }
 
-// Checkpoint remembers the context, so that a command whose answer was never
-// taken can be undone exactly.
+// Checkpoint remembers the context, so that commands whose answers were never
+// taken can be undone exactly: the context, its ASID and the list of updates are
+// then as they were. It copies some hundred bytes and no page.
 func (g *Guest) Checkpoint() (restore func()) {
 	saved, n := g.context, len(g.updates)
-	return func() { g.context, g.updates = saved, g.updates[:n] }
+	return func() {
+		g.platform.mu.Lock()
+		defer g.platform.mu.Unlock()
+		g.become(saved)
+		// The capacity goes too: what Updates gave out before must not be
+		// overwritten by what follows.
+		g.updates = g.updates[:n:n]
+	}
+}
+
+// become changes the context and what the platform knows of it; the platform's
+// lock is held.
+func (g *Guest) become(next context) {
+	p := g.platform
+	if g.asid != next.asid {
+		if g.asid != 0 {
+			delete(p.asids, g.asid)
+		}
+		if next.asid != 0 {
+			p.asids[next.asid] = g
+		}
+	}
+	if was, will := g.state != stateGone, next.state != stateGone; was && !will {
+		p.guests--
+	} else if !was && will {
+		p.guests++
+	}
+	g.context = next
 }
 
 // LaunchDigest is LD: of all pages so far.
@@ -80,7 +105,10 @@ func (g *Guest) Policy() snp.GuestPolicy { return g.policy }
 // not change it.
 func (g *Guest) Updates() []snp.Update { return g.updates[:len(g.updates):len(g.updates)] }
 
-// policyBits are the bits that firmware 1.55.25 knows; 63:21 are reserved in it.
+// policyBits are the bits that SEV firmware 1.55.25 knows; 63:21 are reserved in
+// it. Later firmware knows 25:21, but refuses a guest that asks for what the
+// platform is not set up for, and this platform has none of those modes: the
+// answer is the same.
 const policyBits = snp.GuestPolicy(1<<21 - 1)
 
 // LaunchStart is SNP_LAUNCH_START without a migration agent.
@@ -91,7 +119,7 @@ func (g *Guest) LaunchStart(policy snp.GuestPolicy, gosvw [16]byte) snp.Status {
 	if g.state != stateInit {
 		return snp.StatusInvalidGuestState
 	}
-	fw := g.platform.cfg.Firmware
+	fw := g.platform.cfg.FirmwareVersion
 	tooNew := policy.ABIMajor() > fw.Major || policy.ABIMajor() == fw.Major && policy.ABIMinor() > fw.Minor
 	switch {
 	case policy&snp.PolicyReservedOne == 0,
@@ -112,21 +140,29 @@ func (g *Guest) LaunchStart(policy snp.GuestPolicy, gosvw [16]byte) snp.Status {
 // fill makes random bytes. crypto/rand.Read never fails: it ends the program.
 func fill(b []byte) { _, _ = rand.Read(b) }
 
-// Activate is SNP_ACTIVATE.
+// Activate is SNP_ACTIVATE: it binds the guest to an ASID.
 func (g *Guest) Activate(asid uint32) snp.Status {
+	p := g.platform
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	owner := p.asids[asid]
 	switch {
 	case g.state == stateGone:
 		return snp.StatusInvalidGuest
 	case g.state != stateLaunch && g.state != stateRunning:
 		return snp.StatusInvalidGuestState
-	case g.policy&snp.PolicySingleSocket != 0 && g.platform.cfg.Sockets > 1:
+	case g.policy&snp.PolicySingleSocket != 0 && p.cfg.Sockets > 1:
 		return snp.StatusPolicyFailure
-	case asid == 0:
+	case asid == 0, p.cfg.MaxASID != 0 && asid > p.cfg.MaxASID:
 		return snp.StatusInvalidASID
+	case owner != nil && owner != g:
+		return snp.StatusASIDOwned
 	case g.asid != 0:
 		return snp.StatusActive
 	}
-	g.asid = asid
+	next := g.context
+	next.asid = asid
+	g.become(next)
 	return snp.StatusSuccess
 }
 
@@ -182,7 +218,11 @@ func vmsaDigest(page []byte) snp.ContentDigest {
 }
 
 // fillSecrets writes the secrets page, version 3 (Linux struct
-// snp_secrets_page). What belongs to the guest's own software stays zero.
+// snp_secrets_page): version at 0x00, IMI_EN at 0x04, CPUID function 1 EAX at
+// 0x08, GOSVW at 0x10, the four VMPCKs from 0x20, TSC_FACTOR at 0x160. What
+// belongs to the guest's own software (0xA0 to 0xFF, 0x140 to 0x15F) stays zero,
+// and so does the VMSA tweak bitmap at 0x100, as no register of a save area is
+// protected here.
 func (g *Guest) fillSecrets(page []byte) {
 	clear(page)
 	le.PutUint32(page[0x00:], 3)
@@ -196,10 +236,3 @@ func (g *Guest) fillSecrets(page []byte) {
 
 // tscFactor is TSC_FACTOR as observed in SEV firmware 1.55.25.
 const tscFactor = 200
-
-// signature is CPUID function 1 EAX.
-func (c Config) signature() uint32 {
-	family, model := uint32(c.Family), uint32(c.Model)
-	base := min(family, 0xF)
-	return (family-base)<<20 | model>>4<<16 | base<<8 | model&0xF<<4 | uint32(c.SteppingID)
-}

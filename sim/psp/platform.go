@@ -2,9 +2,7 @@ package psp
 
 import (
 	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/sha512"
+	"errors"
 	"fmt"
 	"sync"
 
@@ -19,11 +17,19 @@ type Config struct {
 	Model      uint8  // combined with the extended model
 	SteppingID uint8
 
-	Firmware snp.FirmwareVersion
+	// FirmwareVersion holds the API version in Major and Minor.
+	FirmwareVersion snp.FirmwareVersion
 	// TCB is current, reported, committed and launch TCB in one.
 	TCB        snp.TCBParts
 	SMTEnabled bool
 	Sockets    int
+	// ChipID is CHIP_ID in reports and HWID in the VCEK. All zero: one that
+	// is made from the root, so that each user's chip has its own.
+	ChipID [64]byte
+	// MaxASID is the highest ASID that SNP_ACTIVATE takes; 0: any. A real part
+	// has hundreds, but the software host launches more guests than that in
+	// one life, so by default nothing runs out.
+	MaxASID uint32
 	// ReportVersion is VERSION of attestation reports: 2 or 3.
 	ReportVersion uint32
 }
@@ -33,13 +39,21 @@ type Config struct {
 func DefaultConfig() Config {
 	return Config{
 		Product: "Genoa", Stepping: "B1", Family: 0x19, Model: 0x11, SteppingID: 1,
-		Firmware:   snp.FirmwareVersion{Major: 1, Minor: 55, Build: 25},
-		TCB:        snp.TCBParts{BootLoader: 9, TEE: 0, SNP: 21, Microcode: 72},
-		SMTEnabled: true, Sockets: 1, ReportVersion: 3,
+		FirmwareVersion: snp.FirmwareVersion{Major: 1, Minor: 55, Build: 25},
+		TCB:             snp.TCBParts{BootLoader: 9, TEE: 0, SNP: 21, Microcode: 72},
+		SMTEnabled:      true, Sockets: 1, ReportVersion: 3,
 	}
 }
 
-// Platform is one Secure Processor, in state SNP-INIT.
+// signature is CPUID function 1 EAX.
+func (c Config) signature() uint32 {
+	family, model := uint32(c.Family), uint32(c.Model)
+	base := min(family, 0xF)
+	return (family-base)<<20 | model>>4<<16 | base<<8 | model&0xF<<4 | uint32(c.SteppingID)
+}
+
+// Platform is one Secure Processor, in state SNP-INIT. Its methods may be
+// called by several goroutines at once.
 type Platform struct {
 	cfg    Config
 	ca     *CA
@@ -48,38 +62,33 @@ type Platform struct {
 	vcek   []byte            // its certificate, DER
 
 	mu     sync.Mutex
-	guests int
+	guests int               // contexts that were created and not decommissioned
+	asids  map[uint32]*Guest // by SNP_ACTIVATE
 }
 
-// New makes a Secure Processor whose VCEK is certified by ca.
+// New makes a Secure Processor whose VCEK is certified by ca. Chip id and VCEK
+// are the same each time for the same root and TCB, as they are on hardware.
 func New(cfg Config, ca *CA) (*Platform, error) {
 	switch {
+	case ca == nil:
+		return nil, errors.New("a simulated chip needs a root (LoadOrCreateCA gives one)")
 	case cfg.ReportVersion != 2 && cfg.ReportVersion != 3:
 		return nil, fmt.Errorf("report version %d is not offered; use 2 or 3", cfg.ReportVersion)
 	case cfg.Product != ca.product:
 		return nil, fmt.Errorf("the simulated root is one for %s, not for %s", ca.product, cfg.Product)
 	}
-	key, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
-	if err != nil {
-		return nil, fmt.Errorf("making the simulated chip's key: %w", err)
+	p := &Platform{cfg: cfg, ca: ca, chipID: cfg.ChipID, asids: map[uint32]*Guest{}}
+	if p.chipID == ([64]byte{}) {
+		p.chipID = chipID(ca)
 	}
-	p := &Platform{cfg: cfg, ca: ca, key: key, chipID: chipID(ca)}
-	if p.vcek, err = ca.issueVCEK(cfg, p.chipID, &key.PublicKey); err != nil {
+	var err error
+	if p.key, err = ca.chipKey(p.chipID, cfg.TCB); err != nil {
+		return nil, err
+	}
+	if p.vcek, err = ca.issueVCEK(cfg, p.chipID, &p.key.PublicKey); err != nil {
 		return nil, err
 	}
 	return p, nil
-}
-
-// chipID gives each user's simulated machine its own chip id. All 64 bytes are
-// used, as verifiers tell Turin by a short one; and it begins with a byte that
-// no parser takes for the head of a DER string (snpguest does with 02 and 04).
-func chipID(ca *CA) [64]byte {
-	id := sha512.Sum512(append([]byte("snplaunch chip id "), ca.ark.Raw...))
-	id[0] = 0x5A
-	if id[63] == 0 {
-		id[63] = 1
-	}
-	return id
 }
 
 // Status is what PLATFORM_STATUS and SNP_PLATFORM_STATUS tell.
@@ -93,7 +102,7 @@ type Status struct {
 func (p *Platform) Status() Status {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	v := p.cfg.Firmware
+	v := p.cfg.FirmwareVersion
 	return Status{v.Major, v.Minor, v.Build, p.guests, p.cfg.TCB.TCBVersion(), p.cfg.TCB.TCBVersion()}
 }
 
@@ -102,38 +111,3 @@ func (p *Platform) ChipID() [64]byte { return p.chipID }
 
 // CA is the authority that certified this chip.
 func (p *Platform) CA() *CA { return p.ca }
-
-// Chain are the certificates that a report of this chip verifies with, DER.
-type Chain struct{ ARK, ASK, VCEK []byte }
-
-// Certificates gives the chain.
-func (p *Platform) Certificates() Chain { return Chain{p.ca.ark.Raw, p.ca.ask.Raw, p.vcek} }
-
-// Identifiers of certificates in the table of an extended report (GHCB
-// specification 56421; RFC 4122 byte order, as go-sev-guest and virtee/sev read it).
-var (
-	guidVCEK = [16]byte{0x63, 0xda, 0x75, 0x8d, 0xe6, 0x64, 0x45, 0x64, 0xad, 0xc5, 0xf4, 0xb9, 0x3b, 0xe8, 0xac, 0xcd}
-	guidASK  = [16]byte{0x4a, 0xb7, 0xb3, 0x79, 0xbb, 0xac, 0x4f, 0xe4, 0xa0, 0x2f, 0x05, 0xae, 0xf3, 0x27, 0xc7, 0x82}
-	guidARK  = [16]byte{0xc0, 0xb4, 0x06, 0xa4, 0xa8, 0x03, 0x49, 0x52, 0x97, 0x43, 0x3f, 0xb6, 0x01, 0x4c, 0xd0, 0xae}
-)
-
-// Table gives the chain as the certificate table of an extended report:
-// entries {GUID[16], offset u32, length u32}, ended by a zero entry, then the
-// certificates; offsets count from the start of the table.
-func (c Chain) Table() []byte {
-	entries := []struct {
-		guid [16]byte
-		der  []byte
-	}{{guidVCEK, c.VCEK}, {guidASK, c.ASK}, {guidARK, c.ARK}}
-	const entrySize = 24
-	head := make([]byte, entrySize*(len(entries)+1))
-	var body []byte
-	for i, e := range entries {
-		h := head[entrySize*i:]
-		copy(h, e.guid[:])
-		le.PutUint32(h[16:], uint32(len(head)+len(body)))
-		le.PutUint32(h[20:], uint32(len(e.der)))
-		body = append(body, e.der...)
-	}
-	return append(head, body...)
-}

@@ -89,7 +89,7 @@ func (g *Guest) report(data snp.ReportData, vmpl uint32) []byte {
 		SigningKey: snp.SigningKeyVCEK, ReportData: data, Measurement: g.ld, HostData: g.hostData,
 		IDKeyDigest: g.idKey, AuthorKeyDigest: g.authorKey, ReportID: g.reportID,
 		ReportedTCB: tcb, CommittedTCB: tcb, LaunchTCB: tcb, ChipID: g.platform.chipID,
-		CurrentFirmware: cfg.Firmware, CommittedFW: cfg.Firmware,
+		CurrentFirmware: cfg.FirmwareVersion, CommittedFW: cfg.FirmwareVersion,
 	}
 	if cfg.SMTEnabled {
 		r.PlatformInfo |= snp.PlatformSMTEnabled
