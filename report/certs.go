@@ -7,8 +7,8 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/pem"
-	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/snplaunch/snplaunch/snp"
 )
@@ -27,6 +27,13 @@ var (
 )
 
 const tableEntry = 24 // GUID[16], offset u32, length u32
+
+// isASVK tells the key that signs VLEKs from the one that signs VCEKs: both
+// stand under the ASK's GUID.
+func isASVK(der []byte) bool {
+	cert, err := x509.ParseCertificate(der)
+	return err == nil && strings.HasPrefix(cert.Subject.CommonName, "SEV-VLEK-")
+}
 
 // ParseCertTable reads the certificate table of an extended report. Entries of
 // other kinds are left out; the sizes are checked in 64 bits, as the table
@@ -49,17 +56,28 @@ func ParseCertTable(table []byte) (Chain, error) {
 		if offset+length > uint64(len(table)) {
 			return Chain{}, fmt.Errorf("certificate table: entry %d lies at %d+%d, beyond its %d bytes", at/tableEntry, offset, length, len(table))
 		}
-		der := bytes.Clone(table[offset : offset+length])
+		var into *[]byte
 		switch guid {
 		case guidVCEK:
-			c.VCEK = der
+			into = &c.VCEK
 		case guidVLEK:
-			c.VLEK = der
+			into = &c.VLEK
 		case guidASK:
-			c.ASK = der
+			into = &c.ASK
+			if isASVK(table[offset : offset+length]) {
+				into = &c.ASVK
+			}
 		case guidARK:
-			c.ARK = der
+			into = &c.ARK
+		default:
+			continue
 		}
+		// Readers differ in which of two they take; and a host that repeats
+		// one large certificate would have it copied over and over.
+		if *into != nil {
+			return Chain{}, fmt.Errorf("certificate table: entry %d repeats the certificate %x", at/tableEntry, guid)
+		}
+		*into = bytes.Clone(table[offset : offset+length])
 	}
 }
 
@@ -74,6 +92,9 @@ func ParseCertificates(files ...[]byte) (Chain, error) {
 			if b, rest = pem.Decode(rest); b == nil {
 				break
 			}
+			if b.Type != "CERTIFICATE" {
+				return Chain{}, fmt.Errorf("certificate file %d holds a PEM block %q, not only certificates", i+1, b.Type)
+			}
 			ders = append(ders, b.Bytes)
 		}
 		if len(ders) == 0 {
@@ -85,18 +106,18 @@ func ParseCertificates(files ...[]byte) (Chain, error) {
 				return Chain{}, fmt.Errorf("certificate file %d holds neither PEM nor DER: %w", i+1, err)
 			}
 			switch cn := cert.Subject.CommonName; {
-			case len(cn) > 4 && cn[:4] == "ARK-":
-				c.ARK = der
 			case cn == "SEV-VCEK":
 				c.VCEK = der
 			case cn == "SEV-VLEK":
 				c.VLEK = der
-			case len(cn) > 9 && cn[:9] == "SEV-VLEK-":
+			case strings.HasPrefix(cn, "SEV-VLEK-"):
 				c.ASVK = der
-			case len(cn) > 4 && cn[:4] == "SEV-":
+			case strings.HasPrefix(cn, "SEV-"):
 				c.ASK = der
+			case strings.HasPrefix(cn, "ARK-"):
+				c.ARK = der
 			default:
-				return Chain{}, fmt.Errorf("the certificate of %q is none of ARK, ASK, ASVK, VCEK, VLEK", cn)
+				return Chain{}, fmt.Errorf("certificate file %d: the certificate of %q is none of ARK, ASK, ASVK, VCEK, VLEK", i+1, cn)
 			}
 		}
 	}
@@ -110,36 +131,14 @@ func Fingerprint(der []byte) string {
 }
 
 // simulated says whether a certificate carries the mark of the software host.
-// The raw bytes are searched, not a parsed name: a certificate that cannot
-// be parsed, or whose mark stands in another attribute, must not slip through.
 func (c Chain) simulated() bool {
-	for _, der := range [][]byte{c.ARK, c.ASK, c.ASVK, c.VCEK, c.VLEK} {
-		if bytes.Contains(der, []byte(snp.SimulatedMarker)) {
-			return true
-		}
-	}
-	return false
+	return marked(c.ARK) || marked(c.ASK) || marked(c.ASVK) || marked(c.VCEK) || marked(c.VLEK)
 }
 
-// pair parses ARK and ASK and sees that they belong together.
-func (c Chain) pair() (ark, ask *x509.Certificate, err error) {
-	if len(c.ARK) == 0 || len(c.ASK) == 0 {
-		return nil, nil, errors.New("the chain lacks its ARK or ASK certificate")
-	}
-	if ark, err = x509.ParseCertificate(c.ARK); err != nil {
-		return nil, nil, fmt.Errorf("ARK: %w", err)
-	}
-	if ask, err = x509.ParseCertificate(c.ASK); err != nil {
-		return nil, nil, fmt.Errorf("ASK: %w", err)
-	}
-	if err := ark.CheckSignatureFrom(ark); err != nil {
-		return nil, nil, fmt.Errorf("the ARK did not sign itself: %w", err)
-	}
-	if err := ask.CheckSignatureFrom(ark); err != nil {
-		return nil, nil, fmt.Errorf("the ASK was not signed by the ARK: %w", err)
-	}
-	return ark, ask, nil
-}
+// marked looks for the mark in the raw bytes, not in a parsed name: a certificate
+// that cannot be parsed, or whose mark stands in another attribute, must not
+// slip through.
+func marked(der []byte) bool { return bytes.Contains(der, []byte(snp.SimulatedMarker)) }
 
 // With gives the chain with certificates of another one put in where that has
 // any.

@@ -21,7 +21,7 @@ type Expect struct {
 	ImageID         *snp.ImageID
 	GuestSVN        *uint32 // at least
 	VMPL            *uint32
-	MinTCB          *snp.TCBParts // REPORTED_TCB, each part at least; Milan and Genoa
+	MinTCB          *snp.TCBParts // REPORTED_TCB, each part at least
 }
 
 // FieldError is one field that is not as expected.
@@ -71,7 +71,7 @@ func Check(r *snp.Report, e Expect) error {
 		add("VMPL", *e.VMPL, r.VMPL)
 	}
 	if e.MinTCB != nil {
-		got := r.ReportedTCB.Parts()
+		got := tcbParts(r, r.ReportedTCB)
 		for _, p := range []struct {
 			name      string
 			got, want uint8

@@ -6,6 +6,9 @@ import (
 	"io"
 	"text/tabwriter"
 
+	"github.com/google/go-sev-guest/abi"
+	"github.com/google/go-sev-guest/kds"
+
 	"github.com/snplaunch/snplaunch/snp"
 )
 
@@ -24,9 +27,9 @@ func Fields(r *snp.Report) []Field {
 	add("POLICY", "%s", r.Policy.Describe())
 	add("FAMILY_ID", "%s", r.FamilyID)
 	add("IMAGE_ID", "%s", r.ImageID)
-	add("VMPL", "%d", r.VMPL)
-	add("SIGNATURE_ALGO", "%d", r.SignatureAlgo)
-	add("CURRENT_TCB", "%s", r.CurrentTCB)
+	add("VMPL", "%s", vmpl(r.VMPL))
+	add("SIGNATURE_ALGO", "%s", signatureAlgo(r.SignatureAlgo))
+	add("CURRENT_TCB", "%s", describeTCB(r, r.CurrentTCB))
 	add("PLATFORM_INFO", "%s", platformInfo(r.PlatformInfo))
 	add("AUTHOR_KEY_EN", "%v", r.AuthorKeyEnabled)
 	add("MASK_CHIP_KEY", "%v", r.MaskChipKey)
@@ -38,15 +41,15 @@ func Fields(r *snp.Report) []Field {
 	add("AUTHOR_KEY_DIGEST", "%s", r.AuthorKeyDigest)
 	add("REPORT_ID", "%s", hex.EncodeToString(r.ReportID[:]))
 	add("REPORT_ID_MA", "%s", hex.EncodeToString(r.ReportIDMA[:]))
-	add("REPORTED_TCB", "%s", r.ReportedTCB)
+	add("REPORTED_TCB", "%s", describeTCB(r, r.ReportedTCB))
 	if r.Version >= 3 {
-		add("CPUID family, model, stepping", "0x%02x, 0x%02x, 0x%x", r.CPUFamily, r.CPUModel, r.CPUStepping)
+		add("CPUID family, model, stepping", "0x%02x, 0x%02x, 0x%x%s", r.CPUFamily, r.CPUModel, r.CPUStepping, product(r))
 	}
 	add("CHIP_ID", "%s", hex.EncodeToString(r.ChipID[:]))
-	add("COMMITTED_TCB", "%s", r.CommittedTCB)
+	add("COMMITTED_TCB", "%s", describeTCB(r, r.CommittedTCB))
 	add("CURRENT firmware", "%s", r.CurrentFirmware)
 	add("COMMITTED firmware", "%s", r.CommittedFW)
-	add("LAUNCH_TCB", "%s", r.LaunchTCB)
+	add("LAUNCH_TCB", "%s", describeTCB(r, r.LaunchTCB))
 	if r.Version >= 5 {
 		add("LAUNCH_MIT_VECTOR", "0x%x", r.LaunchMitVector)
 		add("CURRENT_MIT_VECTOR", "0x%x", r.CurrentMitVector)
@@ -83,4 +86,27 @@ func signingKey(k uint8) string {
 		return "none"
 	}
 	return fmt.Sprintf("%d (reserved)", k)
+}
+
+func signatureAlgo(n uint32) string {
+	if n == snp.KeyAlgoECDSAP384 {
+		return "1 (ECDSA P-384 with SHA-384)"
+	}
+	return fmt.Sprintf("%d (reserved)", n)
+}
+
+func vmpl(n uint32) string {
+	if n <= 3 {
+		return fmt.Sprintf("%d", n)
+	}
+	return fmt.Sprintf("0x%x (no guest's)", n)
+}
+
+// product names the product line of known processors.
+func product(r *snp.Report) string {
+	switch line := kds.ProductLineFromFms(abi.FmsToCpuid1Eax(r.CPUFamily, r.CPUModel, r.CPUStepping)); line {
+	case "Milan", "Genoa", "Turin":
+		return " (" + line + ")"
+	}
+	return ""
 }

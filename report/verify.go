@@ -1,16 +1,18 @@
 package report
 
 import (
+	"bytes"
 	"crypto/x509"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"strings"
 	"time"
 
 	"github.com/google/go-sev-guest/abi"
+	"github.com/google/go-sev-guest/kds"
 	spb "github.com/google/go-sev-guest/proto/sevsnp"
 	"github.com/google/go-sev-guest/verify"
-	"github.com/google/go-sev-guest/verify/trust"
 
 	"github.com/snplaunch/snplaunch/snp"
 )
@@ -21,7 +23,8 @@ var (
 	ErrSimulated = errors.New("the report is simulated")
 	// ErrFormat: it is no attestation report.
 	ErrFormat = errors.New("this is no attestation report")
-	// ErrChain: its certificates do not lead to a trusted root.
+	// ErrChain: its certificates do not lead to a trusted root, or are not those
+	// of the chip and the TCB that it names.
 	ErrChain = errors.New("the report's certificates are not trusted")
 	// ErrSignature: the chip's key did not sign it.
 	ErrSignature = errors.New("the report's signature is wrong")
@@ -29,30 +32,13 @@ var (
 	ErrExpectation = errors.New("the report does not say what was expected")
 )
 
-// Roots are trusted roots by product line.
-type Roots map[string][]*trust.AMDRootCerts
-
-// productLines are those whose AMD roots go-sev-guest embeds.
-var productLines = []string{"Milan", "Genoa", "Turin"}
-
-// AMDRoots are AMD's own roots, as embedded in go-sev-guest.
-func AMDRoots() Roots {
-	out := Roots{}
-	for _, line := range productLines {
-		root, err := trust.GetDefaultRootCerts(line)
-		if err != nil {
-			continue // a line without roots is then trusted by no one
-		}
-		out[line] = []*trust.AMDRootCerts{root}
-	}
-	return out
-}
-
 // Options of Verify.
 type Options struct {
-	Roots Roots // required; AMDRoots() for AMD's own
+	// Roots are the trusted roots: AMDRoots() for AMD's own.
+	Roots Roots
 	// TrustSimulated is the fingerprint (SHA-256 of the ARK, hexadecimal) of a
-	// software SNP host whose reports are accepted; empty: none.
+	// software SNP host whose reports are accepted; empty: none. SimulatedRoots
+	// among Roots do the same for one whose certificates are at hand.
 	TrustSimulated string
 	Now            time.Time // zero: the time of the call
 }
@@ -64,65 +50,50 @@ type Verified struct {
 	ProductLine string // "Genoa"
 }
 
-// Verify checks the chain up to a trusted root and the signature of a report
-// (snp.ReportSize bytes). It connects to nothing.
+// Verify checks the chain up to a trusted root, the signature of a report
+// (snp.ReportSize bytes), and that the certificate is the one of the chip and
+// the TCB that the report names. It connects to nothing.
 func Verify(raw []byte, chain Chain, o Options) (*Verified, error) {
-	if len(o.Roots) == 0 {
-		return nil, errors.New("verifying a report needs trusted roots (report.AMDRoots for AMD's)")
-	}
 	roots, simulated := o.Roots, chain.simulated()
 	if simulated {
-		if o.TrustSimulated == "" {
-			return nil, fmt.Errorf("%w: it was made by a software SNP host, not by AMD hardware, and simulated roots are not trusted here (--trust-simulated FINGERPRINT accepts one)", ErrSimulated)
+		var err error
+		if roots, err = o.trustedSimulated(chain); err != nil {
+			return nil, err
 		}
-		if got := Fingerprint(chain.ARK); len(chain.ARK) == 0 || !strings.EqualFold(got, o.TrustSimulated) {
-			return nil, fmt.Errorf("%w: its root has the fingerprint %s, not the trusted %s", ErrSimulated, got, o.TrustSimulated)
-		}
-		ark, ask, err := chain.pair()
-		if err != nil {
-			return nil, fmt.Errorf("%w: %w", ErrChain, err)
-		}
-		line := strings.TrimPrefix(ark.Subject.CommonName, "ARK-")
-		roots = Roots{line: {{ProductLine: line, ProductCerts: &trust.ProductCerts{Ark: ark, Ask: ask}}}}
 	}
-	if len(raw) != snp.ReportSize {
-		return nil, fmt.Errorf("%w: got %d bytes, want %d", ErrFormat, len(raw), snp.ReportSize)
+	if err := roots.check(); err != nil {
+		return nil, err
 	}
-	parsed, err := snp.ParseReport(raw)
+	parsed, proto, err := parse(raw)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrFormat, err)
+		return nil, err
 	}
-	proto, err := abi.ReportToProto(raw)
+	cert, key, err := endorsement(parsed, chain)
 	if err != nil {
-		// A bit that was changed in a reserved field lands here, before any
-		// signature is looked at.
-		return nil, fmt.Errorf("%w: %w (a changed bit would do that, and break the signature)", ErrFormat, err)
+		return nil, err
 	}
-	endorsement, role := chain.VCEK, "VCEK"
-	if parsed.SigningKey == snp.SigningKeyVLEK {
-		endorsement, role = chain.VLEK, "VLEK"
-	}
-	if len(endorsement) == 0 {
-		return nil, fmt.Errorf("%w: there is no %s certificate, which the report is to be verified with", ErrChain, role)
-	}
-	cert, err := x509.ParseCertificate(endorsement)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %s: %w", ErrChain, role, err)
-	}
-	attestation := &spb.Attestation{Report: proto, CertificateChain: &spb.CertificateChain{
-		VcekCert: chain.VCEK, VlekCert: chain.VLEK, AskCert: chain.ASK, ArkCert: chain.ARK,
-	}}
 	now := o.Now
 	if now.IsZero() {
 		now = time.Now()
 	}
+	attestation := &spb.Attestation{Report: proto, CertificateChain: &spb.CertificateChain{
+		VcekCert: chain.VCEK, VlekCert: chain.VLEK, AskCert: chain.ASK, ArkCert: chain.ARK,
+	}}
 	err = verify.SnpAttestation(attestation, &verify.Options{
 		TrustedRoots: roots, DisableCertFetching: true, Getter: noGetter{}, Now: now,
 	})
-	if err != nil {
-		if verify.SnpReportSignature(raw, cert) != nil {
-			return nil, fmt.Errorf("%w: %w", ErrSignature, err)
-		}
+	// go-sev-guest signs for what its own parser kept of the report, which is
+	// not every bit (of the stepping it keeps four): the bytes themselves count.
+	signature := verify.SnpReportSignature(raw, cert)
+	switch {
+	case err != nil && !roots.lead(cert, key, now):
+		return nil, fmt.Errorf("%w: %w", ErrChain, err)
+	case signature != nil:
+		return nil, fmt.Errorf("%w: %w", ErrSignature, signature)
+	case err != nil:
+		return nil, fmt.Errorf("%w: %w", ErrChain, err)
+	}
+	if err := matches(parsed, cert, key); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrChain, err)
 	}
 	v := &Verified{Report: parsed, Simulated: simulated}
@@ -132,6 +103,102 @@ func Verify(raw []byte, chain Chain, o Options) (*Verified, error) {
 		}
 	}
 	return v, nil
+}
+
+// trustedSimulated gives the roots that a chain with the mark of the software
+// SNP host is verified with: those of that very host, and no others.
+func (o Options) trustedSimulated(chain Chain) (Roots, error) {
+	if roots := o.Roots.simulatedOnly(chain.ARK); len(roots) > 0 {
+		return roots, nil
+	}
+	if o.TrustSimulated == "" {
+		return nil, fmt.Errorf("%w: it was made by a software SNP host, not by AMD hardware, and its root is not trusted here (--trust-simulated FINGERPRINT accepts one)", ErrSimulated)
+	}
+	if len(chain.ARK) == 0 {
+		return nil, fmt.Errorf("%w: its root certificate (ARK) did not come with it, so that it cannot be compared with the trusted %s", ErrSimulated, o.TrustSimulated)
+	}
+	if got := Fingerprint(chain.ARK); !strings.EqualFold(got, o.TrustSimulated) {
+		return nil, fmt.Errorf("%w: its root has the fingerprint %s, not the trusted %s", ErrSimulated, got, o.TrustSimulated)
+	}
+	roots, err := chain.roots()
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrChain, err)
+	}
+	return roots, nil
+}
+
+// parse reads a report twice: as our own fields and as go-sev-guest's, which
+// also sees that what is reserved is zero.
+func parse(raw []byte) (*snp.Report, *spb.Report, error) {
+	if len(raw) != snp.ReportSize {
+		return nil, nil, fmt.Errorf("%w: got %d bytes, want %d", ErrFormat, len(raw), snp.ReportSize)
+	}
+	if err := abi.ValidateReportFormat(raw); err != nil {
+		return nil, nil, fmt.Errorf("%w: %w", ErrFormat, err)
+	}
+	parsed, err := snp.ParseReport(raw)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%w: %w", ErrFormat, err)
+	}
+	proto, err := abi.ReportToProto(raw)
+	if err != nil {
+		// A bit that was changed in a reserved field lands here, before any
+		// signature is looked at.
+		return nil, nil, fmt.Errorf("%w: %w (a changed bit would do that, and break the signature)", ErrFormat, err)
+	}
+	return parsed, proto, nil
+}
+
+// endorsement gives the certificate that the report says it was signed for.
+func endorsement(r *snp.Report, chain Chain) (*x509.Certificate, abi.ReportSigner, error) {
+	der, key := chain.VCEK, abi.VcekReportSigner
+	switch r.SigningKey {
+	case snp.SigningKeyVLEK:
+		der, key = chain.VLEK, abi.VlekReportSigner
+	case snp.SigningKeyNone:
+		return nil, 0, fmt.Errorf("%w: it says that no key signed it (SIGNING_KEY none), which a host asks for with MASK_CHIP_KEY", ErrSignature)
+	}
+	if len(der) == 0 {
+		return nil, 0, fmt.Errorf("%w: there is no %s certificate, which the report is to be verified with", ErrChain, key)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, 0, fmt.Errorf("%w: %s: %w", ErrChain, key, err)
+	}
+	return cert, key, nil
+}
+
+// lead says whether a certificate was issued under one of the roots.
+func (r Roots) lead(cert *x509.Certificate, key abi.ReportSigner, now time.Time) bool {
+	for _, list := range r {
+		for _, root := range list {
+			if o := root.X509Options(now, key); o != nil {
+				if _, err := cert.Verify(*o); err == nil {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
+// matches holds a report against the chip and the TCB that its certificate was
+// issued for. A chip's key follows from its TCB: old firmware can sign any
+// REPORTED_TCB it likes, but only with the key of the old one.
+func matches(r *snp.Report, cert *x509.Certificate, key abi.ReportSigner) error {
+	exts, err := kds.CertificateExtensions(cert, key)
+	if err != nil {
+		return err
+	}
+	p := kds.DecomposeTCBVersion(exts.TCBVersion)
+	want := snp.TCBParts{BootLoader: p.BlSpl, TEE: p.TeeSpl, SNP: p.SnpSpl, Microcode: p.UcodeSpl}
+	if got := tcbParts(r, r.ReportedTCB); got != want {
+		return fmt.Errorf("REPORTED_TCB is %s, but the %s certificate was issued for %s", describeParts(got), key, describeParts(want))
+	}
+	if masked := r.ChipID == [64]byte{}; key == abi.VcekReportSigner && !masked && !bytes.Equal(r.ChipID[:], exts.HWID) {
+		return fmt.Errorf("CHIP_ID is %s, but the VCEK certificate was issued for %s", hex.EncodeToString(r.ChipID[:]), hex.EncodeToString(exts.HWID))
+	}
+	return nil
 }
 
 // noGetter fetches nothing.
