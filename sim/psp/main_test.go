@@ -1,0 +1,77 @@
+package psp
+
+import (
+	"fmt"
+	"os"
+	"testing"
+
+	"github.com/snplaunch/snplaunch/snp"
+)
+
+// testFolder holds the root that all tests use: making one takes seconds.
+var testFolder string
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "snplaunch-psp-*")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	testFolder = dir
+	code := m.Run()
+	os.RemoveAll(dir)
+	os.Exit(code)
+}
+
+func testCA(t testing.TB) *CA {
+	t.Helper()
+	ca, err := LoadOrCreateCA(testFolder, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ca
+}
+
+func platform(t testing.TB, change func(*Config)) *Platform {
+	t.Helper()
+	cfg := DefaultConfig()
+	if change != nil {
+		change(&cfg)
+	}
+	p, err := New(cfg, testCA(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// must ends the test when a command does not succeed.
+func must(t testing.TB, st snp.Status) {
+	t.Helper()
+	if st != snp.StatusSuccess {
+		t.Fatalf("got %s, want SUCCESS", st)
+	}
+}
+
+// launching gives a guest that takes pages.
+func launching(t testing.TB, p *Platform) *Guest {
+	t.Helper()
+	g := p.CreateContext()
+	must(t, g.LaunchStart(snp.PolicyDefault, [16]byte{0: 1, 15: 2}))
+	p.mu.Lock()
+	asid := uint32(1)
+	for p.asids[asid] != nil {
+		asid++
+	}
+	p.mu.Unlock()
+	must(t, g.Activate(asid))
+	return g
+}
+
+// running gives a guest that was launched without an ID block.
+func running(t testing.TB, p *Platform) *Guest {
+	t.Helper()
+	g := launching(t, p)
+	must(t, g.LaunchFinish(FinishParams{HostData: snp.HostData{7}}))
+	return g
+}
