@@ -1,6 +1,7 @@
 package report
 
 import (
+	"bytes"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -31,8 +32,9 @@ func AMDRoots() Roots {
 		}
 		certs := &trust.ProductCerts{Ark: root.ProductCerts.Ark, Ask: root.ProductCerts.Ask}
 		vlek := &trust.ProductCerts{}
-		// One ARK stands above both.
-		if err := vlek.FromKDSCertBytes(bundle); err == nil && certs.Ark.Equal(vlek.Ark) {
+		// go-sev-guest takes nothing after the last certificate, and AMD's bundle
+		// for Turin ends with an empty line. One ARK stands above both.
+		if err := vlek.FromKDSCertBytes(bytes.TrimSpace(bundle)); err == nil && certs.Ark.Equal(vlek.Ark) {
 			certs.Asvk = vlek.Asvk
 		}
 		out[line] = []*trust.AMDRootCerts{{ProductLine: line, ProductCerts: certs}}
