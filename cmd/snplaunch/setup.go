@@ -16,7 +16,7 @@ func setupVerb(e *env, args []string) error {
 	fs.StringVar(&o.Kernel, "kernel", "", "`FILE`: kernel")
 	fs.StringVar(&o.Initrd, "initrd", "", "`FILE`: initrd")
 	fs.StringVar(&o.CacheDir, "cache", "", "`FOLDER`: where what was fetched is kept")
-	fs.BoolVar(&o.Install, "install", false, "install QEMU where it is missing (needs root)")
+	fs.BoolVar(&o.InstallQEMU, "install", false, "install QEMU where it is missing (needs root)")
 	asJSON := fs.Bool("json", false, "print what was found as an object")
 	if _, _, err := parse(fs, args, 0); err != nil {
 		return err
