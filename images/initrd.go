@@ -69,7 +69,7 @@ func BuildInitrd(ctx context.Context, o InitrdOptions) (Artifact, error) {
 		if err != nil {
 			return nil, err
 		}
-		return append(append(base, record), modules...), nil
+		return append(append(append(baseRecords(), base...), record), modules...), nil
 	})
 }
 

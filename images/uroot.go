@@ -5,15 +5,13 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"time"
 
-	"github.com/u-root/gobusybox/src/pkg/golang"
 	"github.com/u-root/mkuimage/cpio"
-	"github.com/u-root/mkuimage/uimage"
-	"github.com/u-root/uio/llog"
 )
 
 // urootCommands are the programs of u-root in the guest, as one binary; they
@@ -56,41 +54,24 @@ func (b *initrdBuild) busybox(ctx context.Context, s *source, tmp string) ([]cpi
 	return records, nil
 }
 
+// buildBusybox runs mkuroot, as a program of its own: see there.
 func (s *source) buildBusybox(ctx context.Context, out, tmp string) error {
-	packages := make([]string, len(urootCommands))
-	for i, c := range urootCommands {
-		packages[i] = "github.com/u-root/u-root/cmds/core/" + c
-	}
-	archive, err := cpio.ArchiveFromRecords(baseRecords())
-	if err != nil {
-		return err
-	}
 	work, err := os.MkdirTemp(tmp, "u-root")
 	if err != nil {
 		return err
 	}
+	args := []string{"run", "-trimpath", "-buildvcs=false", "./images/mkuroot",
+		"-o", out, "-tmp", work, "-tags", shellTags, "-goroot", s.goRoot, "-shell", "gosh"}
+	cmd := exec.CommandContext(ctx, "go", append(args, urootCommands...)...)
+	cmd.Dir = s.dir
 	var said bytes.Buffer
-	log := llog.New(slog.LevelWarn, llog.WritePrintf(&said))
-	done := make(chan error, 1)
-	go func() {
-		done <- uimage.Create(log,
-			uimage.WithReplaceEnv(golang.Default(
-				golang.DisableCGO(), golang.WithGOOS("linux"), golang.WithGOARCH("amd64"),
-				golang.WithGOROOT(s.goRoot), golang.WithWorkingDir(s.dir), golang.WithBuildTag(shellTags))),
-			uimage.WithTempDir(work),
-			uimage.WithSkipLDD(),
-			uimage.WithBaseArchive(archive),
-			uimage.WithBusyboxCommands(packages...),
-			uimage.WithShell("gosh"),
-			uimage.WithCPIOOutput(out),
-		)
-	}()
-	select {
-	case err = <-done:
-	case <-ctx.Done():
-		return ctx.Err() // the builder takes no context; it ends on its own
-	}
-	if err != nil {
+	cmd.Stdout, cmd.Stderr = &said, &said
+	stopGroup(cmd)
+	cmd.WaitDelay = 5 * time.Second
+	if err := cmd.Run(); err != nil {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
 		return fmt.Errorf("building u-root's commands for the initrd: %w\n%s", err, lastLines(&said))
 	}
 	return nil
