@@ -13,13 +13,20 @@ import (
 	"github.com/snplaunch/snplaunch/sim/guestdev"
 )
 
-const devicePath = "/dev/" + guestdev.DeviceName
+const (
+	devicePath = "/dev/" + guestdev.DeviceName
+	// cuseDevice is there when devicePath is a device in user space.
+	cuseDevice = "/sys/class/cuse/" + guestdev.DeviceName
+)
 
 // prepareDevice sees to it that /dev/sev-guest is there, if it can be, and
 // says what is behind it. Notes tell what went wrong on the way.
 func prepareDevice(active bool) (kind agent.Device, notes []string) {
 	note := func(err error) { notes = append(notes, err.Error()) }
 	if exists(devicePath) {
+		if exists(cuseDevice) && !active {
+			return agent.DeviceSimulated, nil // an earlier agent's, still serving
+		}
 		return agent.DeviceReal, nil
 	}
 	if active {
