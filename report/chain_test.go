@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-sev-guest/testing/data"
 	"github.com/google/go-sev-guest/verify/testdata"
 	"github.com/google/go-sev-guest/verify/trust"
 
@@ -62,12 +63,12 @@ var imitationKeys = sync.OnceValue(func() (k struct{ ark, ask, asvk *rsa.Private
 })
 
 // bundle reads the two certificates of one of AMD's published bundles.
-func bundle(t testing.TB, data []byte) (intermediate, ark *x509.Certificate) {
+func bundle(t testing.TB, published []byte) (intermediate, ark *x509.Certificate) {
 	t.Helper()
 	var out [2]*x509.Certificate
 	for i := range out {
 		var b *pem.Block
-		if b, data = pem.Decode(data); b == nil {
+		if b, published = pem.Decode(published); b == nil {
 			t.Fatalf("AMD's bundle has no certificate %d", i)
 		}
 		var err error
@@ -83,6 +84,7 @@ type imitateOptions struct {
 	serialNumber string           // in the Subject of all certificates below and including the ARK, when set
 	marked       string           // puts serialNumber in that certificate alone: "ARK", "ASK", "ASVK", "VCEK", "VLEK"
 	extensions   []pkix.Extension // further ones, or other values, of VCEK and VLEK
+	fixedKeys    bool             // those of go-sev-guest's tests, the same in every process of a fuzzing run
 }
 
 func imitate(t testing.TB, line string, o imitateOptions) *imitation {
@@ -94,6 +96,9 @@ func imitate(t testing.TB, line string, o imitateOptions) *imitation {
 	realASK, realARK := bundle(t, amd.vcek)
 	realASVK, _ := bundle(t, amd.vlek)
 	keys := imitationKeys()
+	if o.fixedKeys {
+		keys.ark, keys.ask, keys.asvk = data.ARKPrivateKey, data.ASKPrivateKey, data.ASVKPrivateKey
+	}
 	name := func(role string, raw []byte) []byte {
 		if o.serialNumber == "" || o.marked != "" && o.marked != role {
 			return raw
@@ -141,6 +146,9 @@ func imitate(t testing.TB, line string, o imitateOptions) *imitation {
 		key, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
 		if err != nil {
 			t.Fatal(err)
+		}
+		if o.fixedKeys {
+			key = map[string]*ecdsa.PrivateKey{"VCEK": data.VCEKPrivateKey, "VLEK": data.VLEKPrivateKey}[role]
 		}
 		for _, e := range o.extensions {
 			extensions = replaceExtension(extensions, e)
