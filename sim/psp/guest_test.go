@@ -90,9 +90,9 @@ func TestStates(t *testing.T) {
 		"RUNNING":         {"START": state, "ACTIVATE": snp.StatusActive, "UPDATE": state, "FINISH": state, "REQUEST": good},
 		"decommissioned":  {"START": gone, "ACTIVATE": gone, "UPDATE": gone, "FINISH": gone, "REQUEST": gone},
 	}
-	for s, make := range states {
+	for s, build := range states {
 		for c, do := range commands {
-			g := make()
+			g := build()
 			if got := do(g); got != want[s][c] {
 				t.Errorf("%s in %s: got %s, want %s", c, s, got, want[s][c])
 			}
@@ -191,9 +191,9 @@ func TestCheckpoint(t *testing.T) {
 		return g
 	}
 	for _, c := range []struct {
-		name string
-		make func() *Guest
-		do   func(*Guest)
+		name  string
+		build func() *Guest
+		do    func(*Guest)
 	}{
 		{"START", p.CreateContext, func(g *Guest) { must(t, g.LaunchStart(snp.PolicyDefault, [16]byte{1})) }},
 		{"ACTIVATE", started, func(g *Guest) { must(t, g.Activate(77)) }},
@@ -209,7 +209,7 @@ func TestCheckpoint(t *testing.T) {
 		{"DECOMMISSION", func() *Guest { return running(t, p) }, (*Guest).Decommission},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			g := c.make()
+			g := c.build()
 			before := look(g)
 			restore := g.Checkpoint()
 			c.do(g)

@@ -1,0 +1,104 @@
+package psp
+
+import (
+	"bytes"
+	"encoding/binary"
+	"testing"
+
+	"github.com/snplaunch/snplaunch/snp"
+)
+
+// cpuidPage makes a CPUID page with a count and entries {eax_in, eax}.
+func cpuidPage(count uint32, entries ...[2]uint32) []byte {
+	b := page()
+	binary.LittleEndian.PutUint32(b, count)
+	for i, e := range entries {
+		binary.LittleEndian.PutUint32(b[16+48*i:], e[0])
+		binary.LittleEndian.PutUint32(b[16+48*i+24:], e[1])
+	}
+	return b
+}
+
+func TestCPUIDPage(t *testing.T) {
+	p := platform(t, nil) // a Genoa, A10F11
+	set := func(b []byte, at int) []byte { b[at] = 1; return b }
+	for _, c := range []struct {
+		name string
+		page []byte
+		want snp.Status
+	}{
+		{"empty", cpuidPage(0), snp.StatusSuccess},
+		{"64 entries", cpuidPage(64), snp.StatusSuccess},
+		{"65 entries", cpuidPage(65), snp.StatusInvalidParam},
+		{"2^32-1 entries", cpuidPage(1<<32 - 1), snp.StatusInvalidParam},
+		{"reserved at 04", set(cpuidPage(0), 0x04), snp.StatusInvalidParam},
+		{"reserved at 0F", set(cpuidPage(0), 0x0F), snp.StatusInvalidParam},
+		{"reserved in the last entry", set(cpuidPage(64), 16+48*63+47), snp.StatusInvalidParam},
+		{"reserved beyond the last entry", set(cpuidPage(63), 16+48*63+47), snp.StatusSuccess},
+		{"EPYC", cpuidPage(1, [2]uint32{1, 0x800F12}), snp.StatusSuccess},
+		{"EPYC-Milan", cpuidPage(1, [2]uint32{1, 0xA00F11}), snp.StatusSuccess},
+		{"the processor itself", cpuidPage(1, [2]uint32{1, 0xA10F11}), snp.StatusSuccess},
+		{"an entry beyond the count", cpuidPage(1, [2]uint32{1, 0x800F12}, [2]uint32{1, 0xB00F00}), snp.StatusSuccess},
+	} {
+		g := launching(t, p)
+		given := bytes.Clone(c.page)
+		if st := g.LaunchUpdate(snp.PageCPUID, 0x80E000, c.page); st != c.want {
+			t.Errorf("%s: got %s, want %s", c.name, st, c.want)
+		}
+		if !bytes.Equal(given, c.page) {
+			t.Errorf("%s: the page was changed", c.name)
+		}
+		if measured := len(g.Updates()) == 1; measured != (c.want == snp.StatusSuccess) {
+			t.Errorf("%s: %s, measured: %v", c.name, c.want, measured)
+		}
+	}
+}
+
+// A page that promises a newer processor is refused and comes back with what
+// there is; then it is taken, and nothing of the refusal is measured.
+func TestCPUIDPageIsCorrected(t *testing.T) {
+	p := platform(t, nil)
+	for name, signature := range map[string]uint32{"EPYC-Turin": 0xB00F00, "next stepping": 0xA10F12, "next model": 0xA10F21} {
+		g := launching(t, p)
+		b := cpuidPage(2, [2]uint32{0, 0x10}, [2]uint32{1, signature})
+		want := cpuidPage(2, [2]uint32{0, 0x10}, [2]uint32{1, 0xA10F11})
+		if st := g.LaunchUpdate(snp.PageCPUID, 0x80E000, b); st != snp.StatusInvalidParam {
+			t.Fatalf("%s: got %s, want INVALID_PARAM", name, st)
+		}
+		if !bytes.Equal(b, want) {
+			t.Errorf("%s: comes back as %#x, want 0xa10f11", name, binary.LittleEndian.Uint32(b[16+48+24:]))
+		}
+		if len(g.Updates()) != 0 || g.LaunchDigest() != (snp.LaunchDigest{}) {
+			t.Errorf("%s: the refused page was measured", name)
+		}
+		must(t, g.LaunchUpdate(snp.PageCPUID, 0x80E000, b))
+	}
+}
+
+// FuzzCPUIDPage never panics; a page that is taken is not changed, and one that
+// was corrected is taken the next time unless something else is wrong with it.
+func FuzzCPUIDPage(f *testing.F) {
+	p := platform(f, nil)
+	for _, b := range [][]byte{cpuidPage(0), cpuidPage(64), cpuidPage(65), cpuidPage(2, [2]uint32{1, 0xB00F00}, [2]uint32{1, 0xC00F00})} {
+		f.Add(b[:256])
+	}
+	f.Fuzz(func(t *testing.T, start []byte) {
+		b := page()
+		copy(b, start)
+		given := bytes.Clone(b)
+		st := p.checkCPUID(b)
+		switch {
+		case st == snp.StatusSuccess && !bytes.Equal(b, given):
+			t.Fatal("a page that was taken was changed")
+		case st != snp.StatusSuccess && st != snp.StatusInvalidParam:
+			t.Fatalf("%s", st)
+		case binary.LittleEndian.Uint32(given) > 64 && (st == snp.StatusSuccess || !bytes.Equal(b, given)):
+			t.Fatal("more than 64 entries were looked at")
+		}
+		if again := bytes.Clone(b); st != snp.StatusSuccess {
+			if p.checkCPUID(again); !bytes.Equal(again, b) {
+				t.Fatal("a corrected page is corrected once more")
+			}
+		}
+	})
+}
