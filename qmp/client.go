@@ -263,7 +263,6 @@ func (c *Client) read(r *messageReader, greeted chan<- Greeting) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.ended = true
-	c.pending = nil
 	for s := range c.subs {
 		close(s.ch)
 	}
