@@ -96,7 +96,7 @@ func MeasureWith(g *guest.Guest, in *guest.Inputs, opt Options) (*Result, error)
 		return nil, fmt.Errorf("firmware %s: %w", in.Firmware.Path, err)
 	}
 	r := &Result{Image: img}
-	if err := checkFirmware(g, img, opt.VMM); err != nil {
+	if err := checkFirmware(g, in.Firmware, img, opt.VMM); err != nil {
 		return nil, fmt.Errorf("firmware %s: %w", in.Firmware.Path, err)
 	}
 	if g.UsesKernelHashes() {
@@ -204,7 +204,7 @@ func signature(g *guest.Guest, vmm vmsa.VMM) (uint32, error) {
 }
 
 // checkFirmware refuses what could be measured but would not launch or boot.
-func checkFirmware(g *guest.Guest, img *ovmf.Image, vmm vmsa.VMM) error {
+func checkFirmware(g *guest.Guest, file *guest.Input, img *ovmf.Image, vmm vmsa.VMM) error {
 	if len(img.Sections) == 0 {
 		return ErrNoMetadata
 	}
@@ -221,8 +221,16 @@ func checkFirmware(g *guest.Guest, img *ovmf.Image, vmm vmsa.VMM) error {
 		_, _, err := img.HashPage()
 		return err
 	}
+	// Only where the tables have a place for hashes can there be code that
+	// insists on them.
 	if _, ok := img.HashSection(); ok {
-		return ErrHashesOff
+		verifies, err := ovmf.VerifiesBlobs(file.File, file.Size)
+		if err != nil {
+			return err
+		}
+		if verifies {
+			return ErrHashesOff
+		}
 	}
 	return nil
 }

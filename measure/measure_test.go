@@ -226,7 +226,8 @@ func TestEveryField(t *testing.T) {
 		{"CPUSig", changes, func(g *guest.Guest) { g.CPUSig = &sig }},
 		{"CPUSig", changes, func(g *guest.Guest) { g.CPUSig = &zero }},
 		{"MemoryMiB", same, func(g *guest.Guest) { g.MemoryMiB *= 2 }},
-		{"KernelHashes", refused, func(g *guest.Guest) { g.KernelHashes = false }},
+		// With another vCPU count, as without hashes the pages are those of a guest without kernel.
+		{"KernelHashes", changes, func(g *guest.Guest) { g.KernelHashes, g.VCPUs = false, 5 }},
 		{"GuestFeatures", changes, func(g *guest.Guest) { g.GuestFeatures |= vmsa.DebugSwap }},
 		{"Policy", same, func(g *guest.Guest) { g.Policy |= snp.PolicyDebug }},
 		{"HostData", same, func(g *guest.Guest) { g.HostData[0], g.HostDataSet = 1, true }},
@@ -330,7 +331,7 @@ func TestRefusals(t *testing.T) {
 		want   error
 	}{
 		{"no metadata", with(func(s *ovmftest.Spec) { s.NoMetadata = true }), func(g *guest.Guest) {}, measure.ErrNoMetadata},
-		{"AmdSev, hashes off", ovmftest.AmdSev(), func(g *guest.Guest) { g.Kernel, g.KernelHashes = kernel, false }, measure.ErrHashesOff},
+		{"AmdSev, hashes off", with(func(s *ovmftest.Spec) { s.Code = blobVerifier }), func(g *guest.Guest) { g.Kernel, g.KernelHashes = kernel, false }, measure.ErrHashesOff},
 		{"generic, hashes on", ovmftest.Generic(), func(g *guest.Guest) { g.Kernel = kernel }, ovmf.ErrHashBaseZero},
 		{"entry without section", with(func(s *ovmftest.Spec) { s.Sections = s.Sections[:6] }), func(g *guest.Guest) { g.Kernel = kernel }, ovmf.ErrHashSectionMissing},
 		{"section without entry", with(func(s *ovmftest.Spec) { s.HashTable = nil }), func(g *guest.Guest) { g.Kernel = kernel }, ovmf.ErrHashEntryMissing},
@@ -419,7 +420,7 @@ func TestRealFiles(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		equal(t, "flavour", r.Image.Flavour(), "AmdSev (kernel hashes)")
+		equal(t, "flavour", r.Image.Flavour(), "SNP with kernel hashes")
 		if err := r.Image.CheckBIOS(); err != nil {
 			t.Error(err)
 		}
@@ -442,6 +443,27 @@ func BenchmarkMeasure(b *testing.B) {
 	for b.Loop() {
 		if _, err := run(b, &g); err != nil {
 			b.Fatal(err)
+		}
+	}
+}
+
+// blobVerifier is code that knows the GUID of the kernel's table entry, as
+// EDK2's BlobVerifierLibSevHashes does.
+var blobVerifier = []byte("code\x37\x94\xe7\x4d\xd2\xab\x7f\x42\xb8\x35\xd5\xb1\x72\xd2\x04\x5bmore")
+
+// Firmware that has a place for the table but does not look at it boots any
+// kernel, so that it can be launched without hashes (Debian's generic OVMF.fd
+// of 2026.08 is such a build).
+func TestHashesOffOnFirmwareThatDoesNotVerify(t *testing.T) {
+	g := on(t, ovmftest.AmdSev())
+	g.Kernel, g.KernelHashes = file(t, "kernel", []byte("kernel")), false
+	r, err := run(t, &g)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range r.Pages {
+		if p.Source == "metadata 6: SNP_KERNEL_HASHES" && p.Type != snp.PageZero {
+			t.Errorf("the table's page is %s, want ZERO", p.Type)
 		}
 	}
 }

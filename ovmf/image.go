@@ -110,18 +110,19 @@ func (i *Image) CheckBIOS() error {
 	return nil
 }
 
-// Flavour says in words what kind of build this is.
+// Flavour says in words what the tables offer. Whether the firmware also checks
+// the kernel that it boots is for VerifiesBlobs to say.
 func (i *Image) Flavour() string {
 	if len(i.Sections) == 0 {
 		return "no SNP metadata"
 	}
 	if _, _, err := i.HashPage(); err == nil {
-		return "AmdSev (kernel hashes)"
+		return "SNP with kernel hashes"
 	}
 	if _, ok := i.HashSection(); ok {
-		return "AmdSev (kernel hashes area is broken)"
+		return "SNP, its kernel hashes area is broken"
 	}
-	return "generic"
+	return "SNP without kernel hashes"
 }
 
 // Parse reads the tables of an image of the given size in bytes. An image

@@ -69,9 +69,9 @@ func TestFlavour(t *testing.T) {
 	broken := ovmftest.AmdSev()
 	broken.HashTable = nil
 	for want, spec := range map[string]ovmftest.Spec{
-		"AmdSev (kernel hashes)":                ovmftest.AmdSev(),
-		"AmdSev (kernel hashes area is broken)": broken,
-		"generic":                               ovmftest.Generic(),
+		"SNP with kernel hashes":                ovmftest.AmdSev(),
+		"SNP, its kernel hashes area is broken": broken,
+		"SNP without kernel hashes":             ovmftest.Generic(),
 		"no SNP metadata":                       {NoMetadata: true},
 	} {
 		img, err := parse(spec.Build())

@@ -19,6 +19,8 @@ type Spec struct {
 	HashTable  *ovmf.Region
 	SecretArea *ovmf.Region
 	Extra      []Entry // further table entries
+	// Code is put at 0x1000, where a real image has its volumes.
+	Code []byte
 
 	// Lies that a damaged image tells; nil means the truth.
 	Footer          *ovmf.GUID
@@ -67,6 +69,8 @@ func Generic() Spec {
 	return s
 }
 
+const codeAt = 0x1000
+
 // Build gives the image. Bytes outside the tables are byte n = n mod 251, in
 // the upper half of the image 0xFF, so that there are pages that differ and
 // pages that repeat.
@@ -82,6 +86,8 @@ func (s Spec) Build() []byte {
 			img[n] = byte(n % 251)
 		}
 	}
+
+	copy(img[codeAt:], s.Code)
 
 	entries := append([]Entry{}, s.Extra...)
 	if s.ResetEIP != nil {
