@@ -5,6 +5,11 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/google/go-sev-guest/abi"
+	"github.com/google/go-sev-guest/validate"
+	"github.com/google/go-sev-guest/verify"
 
 	"github.com/snplaunch/snplaunch/report"
 	"github.com/snplaunch/snplaunch/sim/psp"
@@ -94,5 +99,82 @@ func TestSimulatedReportVerifies(t *testing.T) {
 			bits++
 		}
 		t.Logf("version %d: %d changed reports refused", version, bits)
+	}
+}
+
+// go-sev-guest keeps four of the eight bits of the stepping when it reads a
+// report, and verifies what it kept; here every bit of the bytes that name the
+// processor counts.
+func TestProcessorBytesCount(t *testing.T) {
+	p, raw := simulatedReport(t, psp.DefaultConfig(), snp.ReportData{})
+	chain := chainOf(t, p)
+	trusting := report.Options{TrustSimulated: p.CA().Fingerprint()}
+	if _, err := report.Verify(raw, chain, trusting); err != nil {
+		t.Fatal(err)
+	}
+	for at := 0x188; at <= 0x18A; at++ {
+		for bit := range 8 {
+			changed := bytes.Clone(raw)
+			changed[at] ^= 1 << bit
+			if _, err := report.Verify(changed, chain, trusting); err == nil {
+				t.Errorf("byte %#x, bit %d changed and still accepted", at, bit)
+			}
+		}
+	}
+}
+
+// A genuine report over another nonce does not answer this one.
+func TestOtherNonceIsRefused(t *testing.T) {
+	p, raw := simulatedReport(t, psp.DefaultConfig(), snp.ReportData{1})
+	v, err := report.Verify(raw, chainOf(t, p), report.Options{TrustSimulated: p.CA().Fingerprint()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked, other := snp.ReportData{1}, snp.ReportData{2}
+	if err := report.Check(v.Report, report.Expect{ReportData: &asked}); err != nil {
+		t.Errorf("the nonce that was asked for: %v", err)
+	}
+	err = report.Check(v.Report, report.Expect{ReportData: &other})
+	var field *report.FieldError
+	if !errors.Is(err, report.ErrExpectation) || !errors.As(err, &field) || field.Field != "REPORT_DATA" {
+		t.Errorf("another nonce: %v, want ErrExpectation naming REPORT_DATA", err)
+	}
+}
+
+// go-sev-guest itself, as other verifiers use it, accepts report and table
+// with the simulated roots, and refuses them with AMD's.
+func TestGoSEVGuestVerifies(t *testing.T) {
+	for _, version := range []uint32{2, 3} {
+		cfg := psp.DefaultConfig()
+		cfg.ReportVersion = version
+		p, raw := simulatedReport(t, cfg, snp.ReportData{9})
+		chain := p.Certificates()
+		attestation, err := abi.ReportCertsToProto(append(bytes.Clone(raw), chain.Table()...))
+		if err != nil {
+			t.Fatalf("version %d: %v", version, err)
+		}
+		roots, err := report.SimulatedRoots(chain.ARK, chain.ASK)
+		if err != nil {
+			t.Fatal(err)
+		}
+		options := func(r report.Roots) *verify.Options {
+			return &verify.Options{TrustedRoots: r, DisableCertFetching: true, Now: time.Now()}
+		}
+		if err := verify.SnpAttestation(attestation, options(roots)); err != nil {
+			t.Errorf("version %d: with the simulated roots: %v", version, err)
+		}
+		for name, r := range map[string]report.Roots{"AMD's roots": report.AMDRoots(), "no roots": nil} {
+			if err := verify.SnpAttestation(attestation, options(r)); err == nil {
+				t.Errorf("version %d: accepted with %s", version, name)
+			}
+		}
+		nonce := snp.ReportData{9}
+		chip := p.ChipID()
+		if err := validate.SnpAttestation(attestation, &validate.Options{
+			GuestPolicy: abi.SnpPolicy{SMT: true}, ReportData: nonce[:], ChipID: chip[:],
+			PlatformInfo: &abi.SnpPlatformInfo{SMTEnabled: true}, MinimumVersion: 1<<8 | 55, MinimumBuild: 25,
+		}); err != nil {
+			t.Errorf("version %d: validate: %v", version, err)
+		}
 	}
 }
