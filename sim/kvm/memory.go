@@ -46,7 +46,7 @@ func (vm *VM) setMemory(c Caller, arg uint64, size int) Answer {
 	if s.gpa%snp.PageSize != 0 || s.size%snp.PageSize != 0 || s.uaddr%snp.PageSize != 0 || s.gpa+s.size < s.gpa {
 		return fail(unix.EINVAL)
 	}
-	if id&0xFFFF >= maxMemSlots {
+	if id&0xFFFF >= maxMemSlots || int64(id>>16) >= vm.host.extension(capMultiAddrSpace, vm) {
 		return fail(unix.EINVAL)
 	}
 	if s.size == 0 {
@@ -69,9 +69,9 @@ func (vm *VM) setMemory(c Caller, arg uint64, size int) Answer {
 			return fail(unix.EINVAL)
 		}
 		s.gmem = g
-		if old, have := vm.slots[id]; have && old.gmem != nil {
-			return fail(unix.EINVAL) // a slot with guest_memfd can only be deleted
-		}
+	}
+	if old, have := vm.slots[id]; have && old.gmem != nil {
+		return fail(unix.EINVAL) // a slot with guest_memfd can only be deleted
 	}
 	for other, o := range vm.slots {
 		if other != id && other>>16 == id>>16 && s.gpa < o.gpa+o.size && o.gpa < s.gpa+s.size {

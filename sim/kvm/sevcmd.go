@@ -1,6 +1,8 @@
 package kvm
 
 import (
+	"bytes"
+
 	"github.com/snplaunch/snplaunch/snp"
 	"golang.org/x/sys/unix"
 )
@@ -114,7 +116,7 @@ func (vm *VM) launchUpdate(c Caller, data uint64) (Answer, snp.Status) {
 	if e != 0 {
 		return fail(e), 0
 	}
-	before := append([]byte(nil), b...)
+	request := bytes.Clone(b)
 	gfn, uaddr, length := readU64(b), readU64(b[8:]), readU64(b[16:])
 	typ := snp.PageType(b[24])
 	if length == 0 || length%snp.PageSize != 0 || readU16(b[26:]) != 0 {
@@ -132,16 +134,22 @@ func (vm *VM) launchUpdate(c Caller, data uint64) (Answer, snp.Status) {
 	if !found || s.gmem == nil {
 		return fail(unix.EINVAL), 0
 	}
-	// KVM does as much as the slot holds; the caller asks again for the rest.
+	// KVM does as much as the slot holds, or until a signal is pending; the
+	// caller asks again for the rest.
 	gpa := gfn * snp.PageSize
-	n := min(length, s.gpa+s.size-gpa)
+	n := min(length, s.gpa+s.size-gpa, maxUpdate)
 
 	restore := vm.guest.Checkpoint()
 	var taken []uint64
+	var corrected []byte // what a CPUID page held that the firmware has put right
+	var correctedAt uint64
 	undo := func() {
 		restore()
 		for _, p := range taken {
 			delete(s.gmem.populated, p)
+		}
+		if corrected != nil {
+			_ = c.Write(correctedAt, corrected)
 		}
 	}
 	page := make([]byte, snp.PageSize)
@@ -161,11 +169,16 @@ func (vm *VM) launchUpdate(c Caller, data uint64) (Answer, snp.Status) {
 				break
 			}
 		}
+		var before []byte
+		if typ == snp.PageCPUID {
+			before = bytes.Clone(page)
+		}
 		if st = vm.guest.LaunchUpdate(typ, gpa+done, page); st != snp.StatusSuccess {
 			errno = unix.EIO
 			if typ == snp.PageCPUID {
 				// The firmware has put in what it would accept; QEMU prints the difference.
 				_ = c.Write(uaddr+done, page)
+				corrected, correctedAt = before, uaddr+done
 			}
 			break
 		}
@@ -175,7 +188,7 @@ func (vm *VM) launchUpdate(c Caller, data uint64) (Answer, snp.Status) {
 	if done == 0 {
 		vm.host.observe(Event{Kind: EventUpdate, PID: c.PID(), VM: vm, Errno: int(errno), Status: st, Guest: vm.guest,
 			Page: &snp.Update{Type: typ, GPA: gpa, Length: snp.PageSize}})
-		return fail(errno), st
+		return Answer{Errno: errno, Undo: undo}, st
 	}
 	putU64(b, gfn+done/snp.PageSize)
 	putU64(b[16:], length-done)
@@ -186,11 +199,16 @@ func (vm *VM) launchUpdate(c Caller, data uint64) (Answer, snp.Status) {
 		undo()
 		return fail(unix.EFAULT), 0
 	}
+	// What stopped it half-way is told when the caller asks again.
 	return Answer{Undo: func() {
 		undo()
-		_ = c.Write(data, before)
-	}}, st
+		_ = c.Write(data, request)
+	}}, 0
 }
+
+// maxUpdate is how much one SNP_LAUNCH_UPDATE takes, 128 MiB, so that one call
+// cannot keep the others waiting for ever. Firmware images have 4 to 16 MiB.
+const maxUpdate = 1 << 27
 
 // launchFinish answers KVM_SEV_SNP_LAUNCH_FINISH: id_block_uaddr, id_auth_uaddr
 // u64, id_block_en, auth_key_en, vcek_disabled u8, host_data[32], pad[3], flags u16.
@@ -205,11 +223,12 @@ func (vm *VM) launchFinish(c Caller, data uint64) (Answer, snp.Status) {
 	if e != 0 {
 		return fail(e), 0
 	}
-	restore := vm.guest.Checkpoint()
+	restore, launched := vm.guest.Checkpoint(), vm.launched
+	var sealed []*VCPU // by this call: an earlier one that failed has its own
 	undo := func() {
 		restore()
-		vm.launched = false
-		for _, v := range vm.vcpus {
+		vm.launched = launched
+		for _, v := range sealed {
 			v.protected = false
 		}
 	}
@@ -230,6 +249,7 @@ func (vm *VM) launchFinish(c Caller, data uint64) (Answer, snp.Status) {
 			return report(unix.EIO, st)
 		}
 		v.protected = true
+		sealed = append(sealed, v)
 	}
 	p := finishParams(b)
 	if p.IDBlockEnabled {
@@ -240,15 +260,16 @@ func (vm *VM) launchFinish(c Caller, data uint64) (Answer, snp.Status) {
 		if p.IDBlock, e = load(c, idBlock, snp.IDBlockSize); e != 0 {
 			return report(e, 0)
 		}
-		// KVM reads a whole page, though QEMU allocates what the base64 gave:
-		// a shorter ID auth is followed by whatever lies there. Where that
-		// cannot be read the rest is zero.
+		// KVM reads 4096 bytes, though QEMU allocates what the base64 gave: a
+		// shorter ID auth is followed by whatever lies there. Where that is on
+		// a page that cannot be read, the rest is zero.
 		p.IDAuth = make([]byte, snp.IDAuthSize)
-		for n := snp.IDAuthSize; n > 0; n -= 256 {
-			if c.Read(idAuth, p.IDAuth[:n]) == nil {
-				break
-			}
-			clear(p.IDAuth)
+		first := snp.PageSize - idAuth%snp.PageSize
+		if c.Read(idAuth, p.IDAuth[:first]) != nil {
+			return report(unix.EFAULT, 0)
+		}
+		if c.Read(idAuth+first, p.IDAuth[first:]) != nil {
+			clear(p.IDAuth[first:])
 		}
 	} else {
 		p.AuthorKeyEnabled = false // KVM passes it on with an ID block only

@@ -122,7 +122,7 @@ func (v *VCPU) Ioctl(c Caller, request uint32, arg uint64) Answer {
 	case ioGetSregs:
 		return store(c, arg, v.sregs[:sregsV1])
 	case ioSetSregs:
-		return loadInto(c, arg, v.sregs[:sregsV1-40]) // without the interrupt bitmap, which ends kvm_sregs
+		return loadInto(c, arg, v.sregs[:sregsFlags]) // without the interrupt bitmap, which ends kvm_sregs
 	case ioGetXSAVE, ioGetXSAVE2:
 		return store(c, arg, v.fpu.get())
 	case ioSetXSAVE:

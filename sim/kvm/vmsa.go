@@ -20,6 +20,7 @@ const (
 	sregsCR3   = 0xF0
 	sregsCR4   = 0xF8
 	sregsEFER  = 0x108
+	sregsFlags = 0x118 // here struct kvm_sregs has its interrupt bitmap
 	sregsV1    = 0x138 // size of struct kvm_sregs
 	regsSize   = 144
 	regsRIP    = 0x80
