@@ -316,24 +316,27 @@ func TestWrongKeys(t *testing.T) {
 }
 
 // FuzzLaunchFinish changes an ID auth page. It never panics, and succeeds
-// exactly when signatures are right by another reading of the page.
+// exactly when signatures are right by another reading of the page. The input is
+// what is XORed into a good page and where, and how much of it is given: whole
+// pages as input keep the fuzzer busy making them smaller.
 func FuzzLaunchFinish(f *testing.F) {
 	p := platform(f, nil)
 	ref := launched(f, p)
 	good := signedParams(f, ref, newKey(f), newKey(f))
 	n := elliptic.P384().Params().N
-	f.Add(good.IDAuth, true)
-	f.Add(good.IDAuth, false)
-	for _, fault := range faults[2:] {
-		c := good
-		c.IDAuth = bytes.Clone(good.IDAuth)
-		fault.do(&c)
-		f.Add(c.IDAuth, true)
+	f.Add(uint16(0), []byte{}, uint16(0), true)
+	f.Add(uint16(0), []byte{}, uint16(0), false)
+	f.Add(uint16(0), []byte{}, uint16(4000), false)
+	for _, at := range []uint16{authAlgo, authorAlgo, authSig, authSig + 72, authKey, authKey + 4, authKeySig, authAuthorKey, authAuthorKey + 4, 0x008, 0xFFF} {
+		f.Add(at, []byte{1}, uint16(0), true)
+		f.Add(at, []byte{3}, uint16(0), false)
 	}
-	mirrored := bytes.Clone(good.IDAuth) // r, n-s: the other signature that anyone can make of one
-	put(mirrored[authSig+72:], new(big.Int).Sub(n, take(mirrored[authSig+72:])))
-	f.Add(mirrored, true)
-	f.Add(good.IDAuth[:100], false)
+	mirror := make([]byte, 72) // r, n-s: the other signature that anyone can make of one
+	put(mirror, new(big.Int).Sub(n, take(good.IDAuth[authSig+72:])))
+	for i := range mirror {
+		mirror[i] ^= good.IDAuth[authSig+72+i]
+	}
+	f.Add(uint16(authSig+72), mirror, uint16(0), true)
 
 	right := func(key, sig, message []byte) bool {
 		if !bytes.Equal(key[:4], []byte{2, 0, 0, 0}) {
@@ -346,7 +349,12 @@ func FuzzLaunchFinish(f *testing.F) {
 		sum := sha512.Sum384(message)
 		return ecdsa.Verify(pub, sum[:], take(sig), take(sig[72:]))
 	}
-	f.Fuzz(func(t *testing.T, auth []byte, withAuthor bool) {
+	f.Fuzz(func(t *testing.T, at uint16, patch []byte, cut uint16, withAuthor bool) {
+		auth := bytes.Clone(good.IDAuth)
+		for i, c := range patch {
+			auth[(int(at)+i)%len(auth)] ^= c
+		}
+		auth = auth[:len(auth)-int(cut)%(len(auth)+1)]
 		g := p.CreateContext()
 		defer g.Decommission()
 		g.context = ref.context
