@@ -22,7 +22,8 @@ func (m *Machine) hardware() bool {
 }
 
 // check judges what was found. Without SNP hardware, what the snp backend
-// lacks is told but is no failure, unless strict.
+// lacks is told but is no failure, unless strict. Where the processor itself
+// fails, what else is missing needs no remedy: there is none.
 func (m *Machine) check(strict bool) []Check {
 	checks := []Check{
 		m.checkCPU(), m.checkCBit(), m.checkASIDs(), m.checkKVM(), m.checkSEV(), m.checkKVMAMD(), m.checkIOMMU(), m.checkSMT(),
@@ -30,7 +31,8 @@ func (m *Machine) check(strict bool) []Check {
 	}
 	for i := range checks {
 		c := &checks[i]
-		if c.Backend == SNP && !strict && (c.Verdict == Fail || c.Verdict == Warn) {
+		moot := !strict || i > 0 && checks[0].Verdict == Fail
+		if c.Backend == SNP && moot && (c.Verdict == Fail || c.Verdict == Warn) {
 			c.Verdict, c.Remedy = Info, ""
 		}
 	}
