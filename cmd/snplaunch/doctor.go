@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"text/tabwriter"
@@ -18,10 +19,12 @@ func doctorVerb(e *env, args []string) error {
 	if _, _, err := parse(fs, args, 0); err != nil {
 		return err
 	}
-	machine := host.Probe(e.ctx, nil)
+	machine := host.Probe(e.ctx, host.Root{})
 	checks := append([]host.Check(nil), machine.Checks...)
-	backend, reason, err := host.Choose("auto", machine)
-	if err != nil {
+	// What stands in the way of the backend is among the checks.
+	backend, reason, err := host.Choose(host.Auto, machine)
+	var obstacles *host.ObstacleError
+	if err != nil && !errors.As(err, &obstacles) {
 		return err
 	}
 	set, err := images.Find(e.ctx, o)
@@ -99,5 +102,9 @@ func flavour(path string) string {
 	if err != nil {
 		return err.Error()
 	}
-	return img.Flavour()
+	words := img.Flavour()
+	if verifies, err := ovmf.VerifiesBlobs(f, st.Size()); err == nil && verifies {
+		words += ", verifies the kernel against them"
+	}
+	return words
 }

@@ -27,9 +27,11 @@ func runVerb(e *env, args []string) error {
 	if err != nil {
 		return err
 	}
-	machine := host.Probe(e.ctx, nil)
+	machine := host.Probe(e.ctx, host.Root{})
 	chosen, reason, err := host.Choose(*backend, machine)
-	if err != nil {
+	// A command can be printed for another machine than this one.
+	var obstacles *host.ObstacleError
+	if err != nil && !(*dryRun && errors.As(err, &obstacles)) {
 		return err
 	}
 	if *hardware && chosen != launcher.BackendSNP {
