@@ -120,7 +120,7 @@ func TestEveryCombinationLaunchesAsComputed(t *testing.T) {
 					t.Errorf("%s: %v", c, err)
 					continue
 				case res.Verdict != launcher.VerdictMatch:
-					t.Errorf("%s: verdict %s: %+v", c, res.Verdict, res.Error)
+					t.Errorf("%s: verdict %s: %+v\n%s", c, res.Verdict, res.Error, res.Stderr)
 					continue
 				case res.Launched == nil || *res.Launched != res.Computed:
 					t.Errorf("%s: launched %v, computed %s", c, res.Launched, res.Computed)

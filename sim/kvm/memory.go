@@ -53,8 +53,9 @@ func (vm *VM) setMemory(c Caller, arg uint64, size int) Answer {
 		if _, have := vm.slots[id]; !have {
 			return fail(unix.EINVAL)
 		}
+		undo := vm.slotUndo(id)
 		delete(vm.slots, id)
-		return ok()
+		return Answer{Undo: undo}
 	}
 	if flags&memSlotGuestMemfd != 0 {
 		if vm.typ != vmSNP && vm.typ != vmSWProtected || size < snpMemoryRegion2Size {
@@ -78,8 +79,21 @@ func (vm *VM) setMemory(c Caller, arg uint64, size int) Answer {
 			return fail(unix.EEXIST)
 		}
 	}
+	undo := vm.slotUndo(id)
 	vm.slots[id] = s
-	return ok()
+	return Answer{Undo: undo}
+}
+
+// slotUndo remembers a slot as it is now.
+func (vm *VM) slotUndo(id uint32) func() {
+	old, have := vm.slots[id]
+	return func() {
+		if have {
+			vm.slots[id] = old
+		} else {
+			delete(vm.slots, id)
+		}
+	}
 }
 
 // snpMemoryRegion2Size is the size of struct kvm_userspace_memory_region2.

@@ -55,7 +55,7 @@ func (l *loop) fitArguments(n *notification, argv uint64) {
 	if l.cbitpos < 0 {
 		return
 	}
-	c := &caller{int(n.PID), l.table}
+	c := &caller{pid: int(n.PID), table: l.table}
 	for i := uint64(0); i < maxArguments; i++ {
 		var p [8]byte
 		if c.Read(argv+8*i, p[:]) != nil {

@@ -117,7 +117,7 @@ func (l *loop) send(r response) bool {
 }
 
 func (l *loop) open(n *notification, addr uint64) {
-	c := &caller{int(n.PID), l.table}
+	c := &caller{pid: int(n.PID), table: l.table}
 	name, err := c.readString(addr, maxPath)
 	if err != nil || len(name) == 0 || name[0] != '/' {
 		l.letRun(n)
@@ -138,7 +138,7 @@ func (l *loop) open(n *notification, addr uint64) {
 }
 
 func (l *loop) ioctl(n *notification) {
-	c := &caller{int(n.PID), l.table}
+	c := &caller{pid: int(n.PID), table: l.table}
 	o := l.table.find(c.pid, int(int32(n.Args[0])))
 	if o == nil {
 		l.letRun(n)
@@ -155,31 +155,43 @@ func (l *loop) ioctl(n *notification) {
 			if a.Done != nil {
 				a.Done()
 			}
-		} else if a.Undo != nil {
-			a.Undo()
+		} else {
+			if a.Undo != nil {
+				a.Undo()
+			}
+			c.restore()
 		}
 	}
 }
 
 // install hands a new object's file to the caller, whose call returns the
-// descriptor. Both happen at once or not at all.
+// descriptor.
+//
+// SECCOMP_ADDFD_FLAG_SEND, which would do both at once, is not used: when a
+// signal (the Go runtime sends itself some) interrupts that ioctl before the
+// caller has woken up, Linux takes the file back but lets the call return,
+// with 0, and QEMU takes its stdin for the new descriptor (kernel/seccomp.c,
+// seccomp_notify_addfd). In two steps, an interruption between them
+// leaves the caller a descriptor that it does not know of, until it ends.
 func (l *loop) install(n *notification, a kvm.Answer) {
 	if err := l.table.add(a.New, int(n.PID)); err != nil {
 		l.logf("software SNP host: %v", err)
 		l.send(response{ID: n.ID, Error: -int32(unix.ENFILE)})
 		return
 	}
-	add := addFD{ID: n.ID, Flags: addFDSend, SrcFD: uint32(a.New.File().Fd()), NewFDFlags: closeOnExecFlag}
-	if _, e := ioctlPtr(l.listener, ioctlAddFD, unsafe.Pointer(&add)); e != 0 {
-		l.table.remove(a.New)
-		if a.Undo != nil {
-			a.Undo()
-		} else {
-			a.New.Close()
-		}
-		if e == unix.EMFILE {
-			l.send(response{ID: n.ID, Error: -int32(unix.EMFILE)})
-		}
+	add := addFD{ID: n.ID, SrcFD: uint32(a.New.File().Fd()), NewFDFlags: closeOnExecFlag}
+	fd, e := ioctlPtr(l.listener, ioctlAddFD, unsafe.Pointer(&add))
+	if e == 0 && l.send(response{ID: n.ID, Val: int64(fd)}) {
+		return
+	}
+	l.table.remove(a.New)
+	if a.Undo != nil {
+		a.Undo()
+	} else {
+		a.New.Close()
+	}
+	if e == unix.EMFILE {
+		l.send(response{ID: n.ID, Error: -int32(unix.EMFILE)})
 	}
 }
 

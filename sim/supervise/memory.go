@@ -14,9 +14,22 @@ import (
 )
 
 // caller is the thread that made a call; it implements kvm.Caller.
+//
+// It keeps what its writes replaced. A held call can be interrupted at any
+// moment (QEMU's io_uring completions do it now and then); the kernel then runs it
+// again from the start, and must find its arguments as they were. A count
+// that was already put into a list's head, for instance, would pass for the room that
+// the caller has.
 type caller struct {
-	pid   int
-	table *table
+	pid      int
+	table    *table
+	replaced []replaced
+}
+
+// replaced is what stood at an address before a write.
+type replaced struct {
+	addr uint64
+	old  []byte
 }
 
 func (c *caller) PID() int { return c.pid }
@@ -30,6 +43,23 @@ func (c *caller) Read(addr uint64, p []byte) error {
 
 // Write implements kvm.Caller with process_vm_writev(2).
 func (c *caller) Write(addr uint64, p []byte) error {
+	old := make([]byte, len(p))
+	if err := c.Read(addr, old); err != nil {
+		return err
+	}
+	c.replaced = append(c.replaced, replaced{addr, old})
+	return c.write(addr, p)
+}
+
+// restore takes all writes back.
+func (c *caller) restore() {
+	for i := len(c.replaced) - 1; i >= 0; i-- {
+		_ = c.write(c.replaced[i].addr, c.replaced[i].old) // the caller may have gone
+	}
+	c.replaced = nil
+}
+
+func (c *caller) write(addr uint64, p []byte) error {
 	return transfer(p, addr, func(local []unix.Iovec, remote []unix.RemoteIovec) (int, error) {
 		return unix.ProcessVMWritev(c.pid, local, remote, 0)
 	})

@@ -37,12 +37,10 @@ type addFD struct {
 const (
 	ioctlRecv     = 0xC0502100
 	ioctlSend     = 0xC0182101
-	ioctlIDValid  = 0x40082102
 	ioctlAddFD    = 0x40182103
 	ioctlSetFlags = 0x40082104
 
 	respContinue    = 1 // SECCOMP_USER_NOTIF_FLAG_CONTINUE
-	addFDSend       = 2 // SECCOMP_ADDFD_FLAG_SEND, Linux 5.14
 	fdSyncWakeUp    = 1 // SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP, Linux 6.6
 	closeOnExecFlag = unix.O_CLOEXEC
 )
