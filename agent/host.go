@@ -19,6 +19,9 @@ const (
 	maxNotes     = 32
 )
 
+// donePatience is how long the host tries to say that it is done.
+const donePatience = time.Second
+
 // Handlers are called as the dialogue proceeds, from one goroutine and in
 // order. Each may be nil. A handler that does not return stops the dialogue,
 // not the guest.
@@ -168,8 +171,7 @@ func (c *conversation) run() error {
 				return errors.New("the guest sent an exit code without a command, or none for the command it was given")
 			}
 			c.emit(func() { c.exit(*m.Exit) })
-			// A guest that has gone already needs no leave to go.
-			_ = WriteMessage(c.conn, &Message{Done: &Done{}})
+			c.sayDone()
 			return nil
 		default:
 			return errors.New("the guest sent a message that has no place here; the agent in the guest and this program do not fit together")
@@ -190,10 +192,24 @@ func (c *conversation) read() (*Message, error) {
 		return nil, fmt.Errorf("reading from the agent in the guest: %w", err)
 	}
 	if m.Error != nil {
-		_ = WriteMessage(c.conn, &Message{Done: &Done{}}) // the guest powers off with or without it
+		c.sayDone()
 		return nil, &Error{Stage: printable(m.Error.Stage), Message: printable(m.Error.Message)}
 	}
 	return m, nil
+}
+
+// sayDone gives the guest leave to power off. A guest that does not take it
+// powers off without, so no failure counts and nobody waits long.
+func (c *conversation) sayDone() {
+	said := make(chan struct{})
+	go func() {
+		defer close(said)
+		_ = WriteMessage(c.conn, &Message{Done: &Done{}})
+	}()
+	select {
+	case <-said:
+	case <-time.After(donePatience):
+	}
 }
 
 func checkReport(r *Report) error {

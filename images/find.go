@@ -60,7 +60,7 @@ func find(ctx context.Context, o Options, root string, deep bool) (*Set, error) 
 // the cache's, in that order.
 func findFirmwareArtifact(c *cache, root, path string, kind firmwareKind, r role, deep bool) (Artifact, error) {
 	if path != "" {
-		if err := checkFirmware(path, kind); err != nil {
+		if err := checkTables(path, kind); err != nil {
 			return Artifact{}, err
 		}
 		return named(path)

@@ -2,7 +2,9 @@ package images
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -55,17 +57,23 @@ type descriptor struct {
 }
 
 // findFirmware gives the first image of that kind below root ("/" but in
-// tests) that can be used; empty where there is none.
+// tests) that can be used; empty where there is none. The well-known places say
+// by their names which kind they hold; what a descriptor names may be either
+// and is looked at, which takes a moment.
 func findFirmware(root string, kind firmwareKind) string {
-	var candidates []string
-	if kind == amdSev {
-		candidates = describedFirmware(root)
-	}
+	var places []string
 	for _, p := range firmwarePlaces[kind] {
-		candidates = append(candidates, filepath.Join(root, p))
+		places = append(places, filepath.Join(root, p))
 	}
-	for _, c := range candidates {
-		if checkFirmware(c, kind) == nil {
+	if kind == amdSev {
+		for _, c := range describedFirmware(root) {
+			if checkTables(c, kind) == nil && (slices.Contains(places, c) || checkKind(c, kind) == nil) {
+				return c
+			}
+		}
+	}
+	for _, c := range places {
+		if checkTables(c, kind) == nil {
 			return c
 		}
 	}
@@ -108,31 +116,56 @@ func describedFirmware(root string) []string {
 	return out
 }
 
-// checkFirmware says why an image cannot be used for kind.
-func checkFirmware(path string, kind firmwareKind) error {
+// checkTables says why an image cannot be used for kind, as far as its tables
+// tell.
+func checkTables(path string, kind firmwareKind) error {
+	return withImage(path, func(r io.ReaderAt, size int64) error {
+		img, err := ovmf.Parse(r, size)
+		if err != nil {
+			return err
+		}
+		if err := img.CheckBIOS(); err != nil {
+			return err
+		}
+		if len(img.Sections) == 0 {
+			return errors.New("it has no SNP metadata, so it cannot launch an SNP guest")
+		}
+		if kind == amdSev {
+			_, _, err = img.HashPage()
+		}
+		return err
+	})
+}
+
+// checkKind says whether the code of an image is of that kind: an AmdSev build
+// verifies its kernel, a generic one does not.
+func checkKind(path string, kind firmwareKind) error {
+	return withImage(path, func(r io.ReaderAt, size int64) error {
+		verifies, err := ovmf.VerifiesBlobs(r, size)
+		switch {
+		case err != nil:
+			return err
+		case kind == amdSev && !verifies:
+			return errors.New("it does not verify its kernel, so it is no AmdSev build")
+		case kind == generic && verifies:
+			return errors.New("it verifies its kernel, so it is an AmdSev build and not a generic one")
+		}
+		return nil
+	})
+}
+
+func withImage(path string, check func(r io.ReaderAt, size int64) error) error {
 	f, err := os.Open(path)
 	if err != nil {
-		return err
+		return fmt.Errorf("firmware: %w", err)
 	}
 	defer f.Close()
 	st, err := f.Stat()
 	if err != nil {
-		return err
+		return fmt.Errorf("firmware: %w", err)
 	}
-	img, err := ovmf.Parse(f, st.Size())
-	if err != nil {
+	if err := check(f, st.Size()); err != nil {
 		return fmt.Errorf("firmware %s: %w", path, err)
-	}
-	if err := img.CheckBIOS(); err != nil {
-		return fmt.Errorf("firmware %s: %w", path, err)
-	}
-	if len(img.Sections) == 0 {
-		return fmt.Errorf("firmware %s has no SNP metadata: it cannot launch an SNP guest", path)
-	}
-	if kind == amdSev {
-		if _, _, err := img.HashPage(); err != nil {
-			return fmt.Errorf("firmware %s: %w", path, err)
-		}
 	}
 	return nil
 }

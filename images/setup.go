@@ -94,7 +94,7 @@ func (s *setup) run(ctx context.Context) (*Set, error) {
 		}
 		set.Kernel, set.ModulesDir = m.artifact(), m.modulesDir()
 	}
-	if set.Initrd.Path == "" || s.o.Initrd == "" {
+	if s.o.Initrd == "" {
 		if err := s.buildInitrd(ctx, set); err != nil {
 			return nil, err
 		}
@@ -211,7 +211,7 @@ func (s *setup) takeFirmware(ctx context.Context, a *apt, f offer, r role, kind 
 		return nil, err
 	}
 	from := filepath.Join(tree, "usr/share/ovmf", file)
-	if err := checkFirmware(from, kind); err != nil {
+	if err := errors.Join(checkTables(from, kind), checkKind(from, kind)); err != nil {
 		return nil, fmt.Errorf("package %s %s: %w", f.name, f.version, err)
 	}
 	m := &manifest{Package: f.name, Version: f.version, Suite: f.suite, Path: file}

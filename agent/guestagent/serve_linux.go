@@ -24,8 +24,13 @@ func serve(notes []string) error {
 		return err
 	}
 	defer conn.Close()
+	return hold(conn, notes)
+}
+
+// hold is serve on a port that is open.
+func hold(conn io.ReadWriter, notes []string) error {
 	s := &session{conn: conn}
-	err = s.run(notes)
+	err := s.run(notes)
 	var told *agent.Error
 	if errors.As(err, &told) {
 		if sendErr := s.send(&agent.Message{Error: told}); sendErr != nil {
