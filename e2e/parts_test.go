@@ -62,7 +62,7 @@ func TestMain(m *testing.M) {
 	if err != nil {
 		panic(err)
 	}
-	dataFolder = filepath.Join(dir, "data")
+	dataFolder = filepath.Join(dir, "data", "snplaunch")
 	code := m.Run()
 	os.RemoveAll(dir)
 	os.Exit(code)

@@ -18,7 +18,7 @@ import (
 
 // program builds snplaunch once, as scripts/setup does.
 var program = sync.OnceValues(func() (string, error) {
-	path := filepath.Join(filepath.Dir(dataFolder), "snplaunch")
+	path := filepath.Join(filepath.Dir(filepath.Dir(dataFolder)), "program")
 	cmd := exec.Command("go", "build", "-trimpath", "-o", path, "../cmd/snplaunch")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
@@ -225,7 +225,7 @@ func TestKillingSimExecLeavesNothing(t *testing.T) {
 // run --json, its exit code and its console.
 func TestRunJSON(t *testing.T) {
 	parts(t)
-	cmd, _ := command(t, "json", "run", "--backend", "sim", "--json", "--vcpus", "2", "--", "sh", "-c", "exit 3")
+	cmd, _ := command(t, "json", "run", "--backend", "sim", "--json", "--vcpus", "2", "--", "false")
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	_ = cmd.Run()
@@ -236,7 +236,7 @@ func TestRunJSON(t *testing.T) {
 	if err := json.Unmarshal(stdout.Bytes(), &got); err != nil {
 		t.Fatalf("stdout is not JSON: %v\n%s\n%s", err, stdout.String(), stderr.String())
 	}
-	if got["verdict"] != "match" || got["simulated"] != true || got["backend"] != "sim" || got["guest_exit"] != 3.0 ||
+	if got["verdict"] != "match" || got["simulated"] != true || got["backend"] != "sim" || got["guest_exit"] != 1.0 ||
 		got["computed"] != got["launched"] || got["computed"] != got["reported"] || got["report_verified"] != true {
 		t.Errorf("result %s", stdout.String())
 	}
