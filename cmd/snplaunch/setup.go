@@ -18,6 +18,7 @@ func setupVerb(e *env, args []string) error {
 	fs.StringVar(&o.CacheDir, "cache", "", "`FOLDER`: where what was fetched is kept")
 	fs.BoolVar(&o.InstallQEMU, "install", false, "install QEMU where it is missing (needs root)")
 	asJSON := fs.Bool("json", false, "print what was found as an object")
+	asEnv := fs.Bool("env", false, "print shell assignments of SNPLAUNCH_OVMF and SNPLAUNCH_KERNEL, which tests read")
 	if _, _, err := parse(fs, args, 0); err != nil {
 		return err
 	}
@@ -35,6 +36,10 @@ func setupVerb(e *env, args []string) error {
 	}
 	if *asJSON {
 		return e.json(set)
+	}
+	if *asEnv {
+		fmt.Fprintf(e.stdout, "SNPLAUNCH_OVMF=%s\nSNPLAUNCH_KERNEL=%s\n", shellQuote([]string{set.Firmware.Path}), shellQuote([]string{set.Kernel.Path}))
+		return nil
 	}
 	for _, line := range describe(set) {
 		fmt.Fprintln(e.stdout, line)
