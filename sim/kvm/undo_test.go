@@ -3,6 +3,8 @@ package kvm
 import (
 	"bytes"
 	"fmt"
+	"maps"
+	"slices"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -20,11 +22,15 @@ func (m *machine) state() string {
 	for _, v := range m.vm.vcpus {
 		fmt.Fprintln(&b, v.id, v.protected, v.vmsaPage(1))
 	}
-	for _, s := range m.vm.slots {
+	taken := 0
+	for _, id := range slices.Sorted(maps.Keys(m.vm.slots)) {
+		s := m.vm.slots[id]
+		fmt.Fprintln(&b, "slot", id, s.gpa, s.size, s.uaddr, s.gmem != nil, s.gmemOffset)
 		if s.gmem != nil {
-			fmt.Fprintln(&b, "taken", len(s.gmem.populated))
+			taken += len(s.gmem.populated)
 		}
 	}
+	fmt.Fprintln(&b, "taken", taken)
 	return b.String()
 }
 
@@ -51,7 +57,16 @@ func TestUndo(t *testing.T) {
 		"CREATE_VCPU": {[]func(*machine){func(m *machine) { m.initialise(); m.vcpu(0) }}, func(m *machine) Answer {
 			return m.vm.Ioctl(m, nrCreateVCPU, 1)
 		}, 0},
-		"START":            {[]func(*machine){(*machine).initialise}, op(cmdSTART, startParams(0x30000, 0)), 0},
+		"START":     {[]func(*machine){(*machine).initialise}, op(cmdSTART, startParams(0x30000, 0)), 0},
+		"slot made": {[]func(*machine){ready1}, func(m *machine) Answer { return m.region(7, 1<<40, 16*pageSize, 64<<20) }, 0},
+		"slot deleted": {[]func(*machine){ready1}, func(m *machine) Answer {
+			return m.vm.Ioctl(m, nrUserMemory2, m.put(append(encode(uint32(1), uint32(4)), make([]byte, 152)...)))
+		}, 0},
+		"shared slot moved": {[]func(*machine){ready1, func(m *machine) {
+			m.must(m.vm.Ioctl(m, nrUserMemory, m.put(encode(uint32(8), uint32(0), uint64(1<<41), uint64(pageSize), uint64(0)))))
+		}}, func(m *machine) Answer {
+			return m.vm.Ioctl(m, nrUserMemory, m.put(encode(uint32(8), uint32(0), uint64(1<<42), uint64(pageSize), uint64(0))))
+		}, 0},
 		"START refused":    {[]func(*machine){(*machine).initialise}, op(cmdSTART, startParams(0x30200, 0)), unix.EIO},
 		"UPDATE NORMAL":    {[]func(*machine){ready1}, func(m *machine) Answer { return updateAt(m, 0x900, 1, 3) }, 0},
 		"UPDATE ZERO":      {[]func(*machine){ready1}, func(m *machine) Answer { return updateAt(m, 0x900, 3, 3) }, 0},
