@@ -10,4 +10,8 @@
 // go-sev-guest before v0.15.0 took the root from the attestation when it was
 // given none, so that a home-made chain with AMD's names verified; go.mod asks
 // for a later one and a test keeps it so.
+//
+// v0.15.0 does not read the VCEKs that AMD issues for Turin (a patch level for
+// the FMC, a HWID of 8 bytes): their reports are refused with ErrChain, also with
+// AMD's roots.
 package report

@@ -143,6 +143,9 @@ func parseCA(data []byte) (*CA, error) {
 	if ca.ark.Subject.SerialNumber != snp.SimulatedMarker || ca.ask.Subject.SerialNumber != snp.SimulatedMarker {
 		return nil, errors.New("its certificates are not marked as simulated")
 	}
+	if ark, ask := ca.ark.Subject.CommonName, ca.ask.Subject.CommonName; ark != "ARK-"+ca.product || ask != "SEV-"+ca.product {
+		return nil, fmt.Errorf("its certificates are those of %q and %q, not of a %s's ARK and ASK", ark, ask, ca.product)
+	}
 	return ca, nil
 }
 
