@@ -102,3 +102,30 @@ func FuzzCPUIDPage(f *testing.F) {
 		}
 	})
 }
+
+// Family counts before model, model before stepping, each combined with its
+// extension (AMD64 APM volume 3, CPUID function 1 EAX): comparing the numbers
+// themselves would be wrong, as the extensions stand above the base.
+func TestNewer(t *testing.T) {
+	inOrder := []uint32{
+		0x00600F20, // family 15h, model 02h
+		0x00800F12, // 17h, 01h: EPYC
+		0x00830F10, // 17h, 31h: EPYC-Rome
+		0x008F0FFF, // 17h, FFh, stepping Fh
+		0x00A00F11, // 19h, 01h: EPYC-Milan
+		0x00A10F10, // 19h, 11h: EPYC-Genoa
+		0x00A10F11,
+		0x00A10F20, // 19h, 12h
+		0x00A60F12, // 19h, 61h
+		0x00AF0FFF, // 19h, FFh, stepping Fh
+		0x00B00F00, // 1Ah, 00h
+		0x00B00F21, // 1Ah, 02h: EPYC-Turin
+	}
+	for i, a := range inOrder {
+		for j, b := range inOrder {
+			if got, want := newer(a, b), i > j; got != want {
+				t.Errorf("newer(%#x, %#x) is %v", a, b, got)
+			}
+		}
+	}
+}
