@@ -58,9 +58,11 @@ func TestLaunchesThatMustFail(t *testing.T) {
 			hooks:   launcher.Hooks{IDBlock: func(b *snp.IDBlock) { b.LD[0] ^= 1 }},
 			message: "SNP_LAUNCH_FINISH ret=-5 fw_error=11 'Bad measurement'",
 			command: "SNP_LAUNCH_FINISH", ret: -5, status: snp.StatusBadMeasurement,
+			says: "The ID block was made for ",
 		},
 		{
 			name:    "ID block with another policy",
+			says:    "made for policy 0xb0000",
 			hooks:   launcher.Hooks{IDBlock: func(b *snp.IDBlock) { b.Policy |= snp.PolicyDebug }},
 			message: "SNP_LAUNCH_FINISH ret=-5 fw_error=7 'Policy is not allowed'",
 			command: "SNP_LAUNCH_FINISH", ret: -5, status: snp.StatusPolicyFailure,

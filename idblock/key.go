@@ -36,7 +36,7 @@ func WriteKey(path string, key *ecdsa.PrivateKey) error {
 	}
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if errors.Is(err, os.ErrExist) {
-		return fmt.Errorf("writing key %s: the file exists, and keys are never overwritten (choose another name or move it away): %w", path, os.ErrExist)
+		return fmt.Errorf("writing key %s: %w, and keys are never overwritten (choose another name or move it away)", path, os.ErrExist)
 	}
 	if err != nil {
 		return fmt.Errorf("writing key: %w", err)

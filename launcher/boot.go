@@ -5,12 +5,11 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"time"
 
 	"github.com/snplaunch/snplaunch/guest"
-	"github.com/snplaunch/snplaunch/hashes"
+	"github.com/snplaunch/snplaunch/measure"
 )
 
 // startB starts the QEMU that will run the guest on the software host, stopped
@@ -21,10 +20,7 @@ func (r *run) startB() (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := *r.g
-	if r.o.Hooks.BootInitrd != "" {
-		g.Initrd = r.o.Hooks.BootInitrd
-	}
+	g := r.booted()
 	var path string
 	r.b, err = startVM("QEMU B", r.o.QEMU, nil, true, r.o.Console, func(s *starter, p plumbing) ([]string, error) {
 		shared, err := duplicate(memory)
@@ -41,7 +37,7 @@ func (r *run) startB() (*os.File, error) {
 			page = s.inherit(f)
 		}
 		p.simPort = true
-		return tcgArguments(&g, page, r.measured.HashPageGPA, p), nil
+		return tcgArguments(g, page, r.measured.HashPageGPA, p), nil
 	})
 	if err != nil {
 		memory.Close()
@@ -49,6 +45,16 @@ func (r *run) startB() (*os.File, error) {
 	}
 	r.b.memoryPath = path
 	return memory, nil
+}
+
+// booted is the guest that B is given, which is the one that was measured but for
+// a hook's tampering.
+func (r *run) booted() *guest.Guest {
+	g := *r.g
+	if r.o.Hooks.BootInitrd != "" {
+		g.Initrd = r.o.Hooks.BootInitrd
+	}
+	return &g
 }
 
 // letBGo compares what B holds with what A had measured, and starts it.
@@ -120,11 +126,8 @@ func (r *run) whatDiffers() string {
 	if r.measured.HashTable == nil {
 		return "its vCPU stands still, and this launch has no kernel hashes that could explain it"
 	}
-	initrd := r.g.Initrd
-	if r.o.Hooks.BootInitrd != "" {
-		initrd = r.o.Hooks.BootInitrd
-	}
-	given, err := tableOf(r.g.Kernel, initrd, r.g.Append)
+	g := r.booted()
+	given, err := measure.HashTable(g)
 	if err != nil {
 		return "its vCPU stands still; what the guest was given cannot be hashed: " + err.Error()
 	}
@@ -134,7 +137,7 @@ func (r *run) whatDiffers() string {
 		measured, given [32]byte
 	}{
 		{"kernel", r.g.Kernel, measured.Kernel, given.Kernel},
-		{"initrd", initrd, measured.Initrd, given.Initrd},
+		{"initrd", g.Initrd, measured.Initrd, given.Initrd},
 		{"cmdline", fmt.Sprintf("%q", r.g.Append), measured.Cmdline, given.Cmdline},
 	} {
 		if e.measured != e.given {
@@ -143,21 +146,4 @@ func (r *run) whatDiffers() string {
 		}
 	}
 	return "its vCPU stands still, though kernel, initrd and command line have the hashes that were measured"
-}
-
-// tableOf hashes what a guest is given.
-func tableOf(kernel, initrd, cmdline string) (*hashes.Table, error) {
-	readers := make([]io.Reader, 2)
-	for i, path := range []string{kernel, initrd} {
-		if path == "" {
-			continue
-		}
-		in, err := guest.OpenInput(path)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", path, err)
-		}
-		defer in.File.Close()
-		readers[i] = in.Reader()
-	}
-	return hashes.New(readers[0], readers[1], cmdline)
 }

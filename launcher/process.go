@@ -182,7 +182,8 @@ func (v *vm) close() error {
 		}
 		cancel()
 	}
-	if !v.ended(time.Second) {
+	// One that was never greeted has nothing to say goodbye to.
+	if v.qmp == nil || !v.ended(time.Second) {
 		if err := v.Kill(); err != nil {
 			errs = multierror.Append(errs, fmt.Errorf("%s: kill: %w", v.name, err))
 		}

@@ -218,7 +218,27 @@ func (r *run) launchFailed() {
 	}
 	if f.FWAsked && f.FWError != 0 {
 		r.res.Error.FWStatus = f.FWStatus.String()
+		r.res.Error.Message += r.whatTheBlockSays(f.FWStatus)
 	}
+}
+
+// whatTheBlockSays puts what the ID block holds beside what is launched, where
+// the firmware compared the two and they differ.
+func (r *run) whatTheBlockSays(status snp.Status) string {
+	if r.id == nil {
+		return ""
+	}
+	block, err := snp.ParseIDBlock(r.id.block)
+	if err != nil {
+		return ""
+	}
+	switch {
+	case status == snp.StatusBadMeasurement && block.LD != r.res.Computed:
+		return fmt.Sprintf("\nThe ID block was made for %s; this launch is %s.", block.LD, r.res.Computed)
+	case status == snp.StatusPolicyFailure && block.Policy != r.g.Policy:
+		return fmt.Sprintf("\nThe ID block was made for policy %s; this launch has %s.", block.Policy.Describe(), r.g.Policy.Describe())
+	}
+	return ""
 }
 
 // mismatch sets the verdict for a measurement that is not the computed one.

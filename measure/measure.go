@@ -263,6 +263,30 @@ func firmwarePages(in *guest.Input, img *ovmf.Image, opt Options) ([]Page, [32]b
 	return pages, sum, in.Unchanged()
 }
 
+// HashTable hashes a guest's kernel, initrd and command line. The firmware is not
+// needed.
+func HashTable(g *guest.Guest) (*hashes.Table, error) {
+	if g.Kernel == "" {
+		return nil, errors.New("a kernel-hashes table is made for a kernel, and this guest has none (name one)")
+	}
+	in := &guest.Inputs{}
+	defer in.Close()
+	for _, f := range []struct {
+		path string
+		dst  **guest.Input
+	}{{g.Kernel, &in.Kernel}, {g.Initrd, &in.Initrd}} {
+		if f.path == "" {
+			continue
+		}
+		opened, err := guest.OpenInput(f.path)
+		if err != nil {
+			return nil, err
+		}
+		*f.dst = opened
+	}
+	return hashTable(in, g.Append)
+}
+
 // hashTable hashes kernel and initrd at the same time.
 func hashTable(in *guest.Inputs, cmdline string) (*hashes.Table, error) {
 	t := &hashes.Table{Initrd: sha256.Sum256(nil)}

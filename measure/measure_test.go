@@ -408,6 +408,9 @@ func TestChangedFile(t *testing.T) {
 func TestRealFiles(t *testing.T) {
 	firmware, kernel := os.Getenv("SNPLAUNCH_OVMF"), os.Getenv("SNPLAUNCH_KERNEL")
 	if firmware == "" || kernel == "" {
+		if os.Getenv("SNPLAUNCH_REQUIRE_PARTS") != "" {
+			t.Fatal("SNPLAUNCH_OVMF and SNPLAUNCH_KERNEL are not both set")
+		}
 		t.Skip("SNPLAUNCH_OVMF and SNPLAUNCH_KERNEL are not both set (set them to the OVMF.amdsev.fd of ovmf-amdsev and a kernel)")
 	}
 	for n, want := range map[int]string{

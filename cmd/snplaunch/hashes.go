@@ -3,11 +3,9 @@ package main
 import (
 	"encoding/hex"
 	"fmt"
-	"io"
 
-	"github.com/snplaunch/snplaunch/guest"
-	"github.com/snplaunch/snplaunch/hashes"
 	"github.com/snplaunch/snplaunch/images"
+	"github.com/snplaunch/snplaunch/measure"
 )
 
 func hashesVerb(e *env, args []string) error {
@@ -22,10 +20,7 @@ func hashesVerb(e *env, args []string) error {
 	if err != nil {
 		return err
 	}
-	if g.Kernel == "" {
-		return usageError("a kernel-hashes table is made for a kernel; name it with --kernel")
-	}
-	t, err := hashTable(g)
+	t, err := measure.HashTable(g)
 	if err != nil {
 		return err
 	}
@@ -36,22 +31,4 @@ func hashesVerb(e *env, args []string) error {
 	}
 	fmt.Fprintf(e.stdout, "cmdline %x\ninitrd  %x\nkernel  %x\ntable   %x\n", t.Cmdline, t.Initrd, t.Kernel, table)
 	return nil
-}
-
-// hashTable hashes a guest's kernel, initrd and command line; its firmware is
-// not needed.
-func hashTable(g *guest.Guest) (*hashes.Table, error) {
-	readers := make([]io.Reader, 2)
-	for i, path := range []string{g.Kernel, g.Initrd} {
-		if path == "" {
-			continue
-		}
-		in, err := guest.OpenInput(path)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", path, err)
-		}
-		defer in.File.Close()
-		readers[i] = in.Reader()
-	}
-	return hashes.New(readers[0], readers[1], g.Append)
 }

@@ -43,6 +43,7 @@ type env struct {
 	stdin  io.Reader
 	stdout io.Writer
 	stderr io.Writer
+	help   func() // prints the help of the verb whose flags were made last
 }
 
 // exitError ends the program with a code; its message, where it has one, is printed.
@@ -89,7 +90,7 @@ func main() {
 		guestagent.RunAsInit()
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	code := dispatch(&env{ctx, os.Stdin, os.Stdout, os.Stderr}, os.Args[1:])
+	code := dispatch(&env{ctx: ctx, stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}, os.Args[1:])
 	stop()
 	os.Exit(code)
 }
@@ -121,6 +122,7 @@ func (e *env) exit(err error) int {
 		return exitOK
 	}
 	if errors.Is(err, flag.ErrHelp) {
+		e.help()
 		return exitOK
 	}
 	code := exitNo
@@ -150,7 +152,10 @@ func help(w io.Writer) {
 func (e *env) flags(name, usage string) *flag.FlagSet {
 	fs := flag.NewFlagSet(name, flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
-	fs.Usage = func() {
+	// The flag package calls Usage for every mistake too; help is only for
+	// those who ask for it, see exit.
+	fs.Usage = func() {}
+	e.help = func() {
 		fmt.Fprintf(e.stdout, "Usage: snplaunch %s %s\n\n", name, usage)
 		var names []string
 		fs.VisitAll(func(f *flag.Flag) { names = append(names, f.Name) })

@@ -51,6 +51,9 @@ func runVerb(e *env, args []string) error {
 	if len(command) > 0 {
 		g.Command = command
 	}
+	for _, r := range g.PolicyRemarks() {
+		fmt.Fprintln(e.stderr, "snplaunch: warning: "+r)
+	}
 	data, err := dataDir()
 	if err != nil {
 		return err

@@ -44,6 +44,9 @@ func setupVerb(e *env, args []string) error {
 	for _, line := range describe(set) {
 		fmt.Fprintln(e.stdout, line)
 	}
+	for _, note := range set.Notes {
+		fmt.Fprintln(e.stderr, "snplaunch: note: "+note)
+	}
 	if missing := set.Missing(); len(missing) > 0 {
 		return fmt.Errorf("%s", strings.Join(missing, "\n"))
 	}

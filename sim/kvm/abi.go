@@ -15,13 +15,11 @@ const (
 	ioGetMCECapSupported  = 0x8008AE9D
 	ioGetDeviceAttr       = 0x4018AEE2
 	ioHasDeviceAttr       = 0x4018AEE3
-	ioSetDeviceAttr       = 0x4018AEE1
 	ioMemoryEncryptRegReg = 0x8010AEBB
 	ioMemoryEncryptUnreg  = 0x8010AEBC
 
 	// On a VM file.
 	ioCreateVCPU          = 0xAE41
-	ioGetDirtyLog         = 0x4010AE42
 	ioSetTSSAddr          = 0xAE47
 	ioSetIdentityMapAddr  = 0x4008AE48
 	ioSetUserMemory       = 0x4020AE46
@@ -58,8 +56,6 @@ const (
 	ioSetSregs        = 0x4138AE84
 	ioGetMSRs         = 0xC008AE88
 	ioSetMSRs         = 0x4008AE89
-	ioGetFPU          = 0x81A0AE8C
-	ioSetFPU          = 0x41A0AE8D
 	ioGetLAPIC        = 0x8400AE8E
 	ioSetLAPIC        = 0x4400AE8F
 	ioSetCPUID2       = 0x4008AE90
@@ -86,27 +82,19 @@ const (
 	ioSetSregs2       = 0x4140AECD
 	ioGetStatsFD      = 0xAECE
 	ioSetSignalMask   = 0x4004AE8B
-	ioGetNestedState  = 0xC080AEBE
-	ioSetNestedState  = 0x4080AEBF
 	ioSetGuestDebug   = 0x4048AE9B
 	ioInterrupt       = 0x4004AE86
-	ioSMI             = 0xAEB7
-	ioTranslate       = 0xC018AE85
 	ioX86SetMCE       = 0x4040AE9E
-	ioEnableCapVCPU   = ioEnableCap
-	ioCheckExtOnVM    = ioCheckExtension
 	ioSevIssueCommand = 0xC0105300 // on /dev/sev (include/uapi/linux/psp-sev.h)
 )
 
-// APIVersion is what KVM_GET_API_VERSION has answered since Linux 2.6.22.
+// apiVersion is what KVM_GET_API_VERSION has answered since Linux 2.6.22.
 const apiVersion = 12
 
 // VM types (KVM_CREATE_VM), arch/x86/include/uapi/asm/kvm.h.
 const (
 	vmDefault     = 0
 	vmSWProtected = 1
-	vmSEV         = 2
-	vmSEVES       = 3
 	vmSNP         = 4
 )
 
@@ -133,7 +121,7 @@ const (
 	coalescedPage      = 2        // page of the ring, KVM_CAP_COALESCED_MMIO
 )
 
-// SetExtensionLimits: what KVM 6.12 answers on x86 for its limits.
+// Limits: what KVM 6.12 answers on x86 for its limits.
 const (
 	maxVCPUs    = 1024
 	maxVCPUID   = 4096

@@ -33,7 +33,6 @@ const (
 	defaultTSCKHz = 2_000_000
 	maxMSRs       = 256
 	msrEntrySize  = 16
-	mpRunnable    = 0
 	mpUninit      = 1
 )
 
