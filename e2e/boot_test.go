@@ -117,16 +117,19 @@ func TestAmdSevFirmwareWithoutHashesIsRefused(t *testing.T) {
 	}
 }
 
-// The exit code of the guest's command comes out.
+// The exit code of the guest's command comes out, also through the guest's shell.
 func TestGuestCommandFails(t *testing.T) {
 	g := aGuest(t)
 	g.IDBlock.Mode = guest.IDBlockNone
-	g.Command = []string{"false"}
-	res := launch(t, g, options(t))
+	g.Command = []string{"sh", "-c", "echo about to fail; exit 3"}
+	var out lockedBuffer
+	o := options(t)
+	o.Stdout = &out
+	res := launch(t, g, o)
 	if res.Verdict != launcher.VerdictMatch {
 		t.Fatalf("verdict %s: %+v", res.Verdict, res.Error)
 	}
-	if res.GuestExit == nil || *res.GuestExit == 0 {
-		t.Errorf("guest_exit %v, want that of false", res.GuestExit)
+	if res.GuestExit == nil || *res.GuestExit != 3 || out.String() != "about to fail\n" {
+		t.Errorf("guest_exit %v after %q, want 3 after the command's own words", res.GuestExit, out.String())
 	}
 }

@@ -48,7 +48,10 @@ func (s *session) command(r *agent.Request) (int, error) {
 			s.stream(stream, pr)
 		}()
 	}
-	proc, err := os.StartProcess(path, r.Command, &os.ProcAttr{
+	// A multi-call binary finds out what it was called by following argv[0] to
+	// itself, so a bare "sh" would not lead u-root's to its shell.
+	argv := append([]string{path}, r.Command[1:]...)
+	proc, err := os.StartProcess(path, argv, &os.ProcAttr{
 		Dir: dir, Env: append(os.Environ(), r.Env...), Files: files,
 	})
 	for _, pw := range files[1:] {
