@@ -1,13 +1,14 @@
 package guest
 
 import (
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"sync"
 	"time"
+
+	"github.com/snplaunch/snplaunch/hashes"
 )
 
 // Inputs are the files of a guest, each opened once, so that what is measured
@@ -107,8 +108,7 @@ func (i *Input) Reader() io.Reader { return io.NewSectionReader(i.File, 0, i.Siz
 // and kept; concurrent calls are safe. A file that changes meanwhile is an error.
 func (i *Input) SHA256() ([32]byte, error) {
 	i.once.Do(func() {
-		h := sha256.New()
-		n, err := io.Copy(h, i.Reader())
+		sum, n, err := hashes.SHA256(i.Reader())
 		if err == nil && n != i.Size {
 			err = io.ErrUnexpectedEOF
 		}
@@ -116,8 +116,7 @@ func (i *Input) SHA256() ([32]byte, error) {
 			i.err = fmt.Errorf("reading %s: %w", i.Path, err)
 			return
 		}
-		i.sum = [32]byte(h.Sum(nil))
-		i.err = i.Unchanged()
+		i.sum, i.err = sum, i.Unchanged()
 	})
 	return i.sum, i.err
 }

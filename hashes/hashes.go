@@ -76,15 +76,13 @@ func Cmdline(cmdline string) ([32]byte, error) {
 	return [32]byte(h.Sum(nil)), nil
 }
 
-// sum streams r through SHA-256.
+// sum hashes r; nil is empty.
 func sum(r io.Reader) ([32]byte, error) {
-	h := sha256.New()
-	if r != nil {
-		if _, err := io.Copy(h, r); err != nil {
-			return [32]byte{}, err
-		}
+	if r == nil {
+		return sha256.Sum256(nil), nil
 	}
-	return [32]byte(h.Sum(nil)), nil
+	digest, _, err := SHA256(r)
+	return digest, err
 }
 
 // Bytes gives the table as it lies in memory: header, command line, initrd,

@@ -105,7 +105,12 @@ func (r *run) prepare() error {
 		return err
 	}
 	r.res.Computed = r.measured.LaunchDigest
-	r.res.FirmwareSHA256 = hex.EncodeToString(r.measured.FirmwareSHA256[:])
+	sum, err := inputs.Firmware.SHA256()
+	if err != nil {
+		inputs.Close()
+		return err
+	}
+	r.res.FirmwareSHA256 = hex.EncodeToString(sum[:])
 	if r.id != nil {
 		r.res.IDKeyDigest = &r.id.idKey
 		if r.id.authorKeyEnabled {

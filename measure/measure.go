@@ -17,7 +17,6 @@ import (
 type Result struct {
 	LaunchDigest   snp.LaunchDigest
 	FirmwareDigest snp.LaunchDigest // after the firmware pages alone: sev-snp-measure's "OVMF hash"
-	FirmwareSHA256 [32]byte         // of the image file
 
 	// Pages are all updates in order. After Options.FirmwareDigest the
 	// firmware's are missing.
@@ -108,12 +107,11 @@ func MeasureWith(g *guest.Guest, in *guest.Inputs, opt Options) (*Result, error)
 	// Firmware, kernel and initrd are hashed side by side: the longest of
 	// them decides how long measuring takes.
 	var wg sync.WaitGroup
-	var firmware []Page
-	var firmwareErr, hashErr error
-	wg.Go(func() { firmware, r.FirmwareSHA256, firmwareErr = firmwarePages(in.Firmware, img, opt) })
+	var hashErr error
 	if g.UsesKernelHashes() {
 		wg.Go(func() { r.HashTable, hashErr = hashTable(in, g.Append) })
 	}
+	firmware, firmwareErr := firmwarePages(in.Firmware, img, opt)
 	wg.Wait()
 	if err := errors.Join(firmwareErr, hashErr); err != nil {
 		return nil, err
@@ -249,18 +247,16 @@ func checkKernel(k *guest.Input) error {
 	return nil
 }
 
-// firmwarePages hashes the firmware by page, or only as a whole where its
-// digest is given.
-func firmwarePages(in *guest.Input, img *ovmf.Image, opt Options) ([]Page, [32]byte, error) {
+// firmwarePages hashes the firmware by page, where its digest is not given.
+func firmwarePages(in *guest.Input, img *ovmf.Image, opt Options) ([]Page, error) {
 	if opt.FirmwareDigest != nil {
-		sum, err := in.SHA256()
-		return nil, sum, err
+		return nil, in.Unchanged()
 	}
-	pages, sum, err := FirmwarePages(in.File, img)
+	pages, err := FirmwarePages(in.File, img)
 	if err != nil {
-		return nil, sum, fmt.Errorf("%s: %w", in.Path, err)
+		return nil, fmt.Errorf("%s: %w", in.Path, err)
 	}
-	return pages, sum, in.Unchanged()
+	return pages, in.Unchanged()
 }
 
 // HashTable hashes a guest's kernel, initrd and command line. The firmware is not
@@ -287,15 +283,17 @@ func HashTable(g *guest.Guest) (*hashes.Table, error) {
 	return hashTable(in, g.Append)
 }
 
-// hashTable hashes kernel and initrd at the same time.
+// hashTable hashes kernel and initrd at the same time, the initrd first because
+// it is mostly the largest file of all.
 func hashTable(in *guest.Inputs, cmdline string) (*hashes.Table, error) {
 	t := &hashes.Table{Initrd: sha256.Sum256(nil)}
 	var wg sync.WaitGroup
-	var kernelErr, initrdErr, cmdlineErr error
-	wg.Go(func() { t.Kernel, kernelErr = in.Kernel.SHA256() })
+	var initrdErr error
 	if in.Initrd != nil {
 		wg.Go(func() { t.Initrd, initrdErr = in.Initrd.SHA256() })
 	}
+	var kernelErr, cmdlineErr error
+	t.Kernel, kernelErr = in.Kernel.SHA256()
 	t.Cmdline, cmdlineErr = hashes.Cmdline(cmdline)
 	wg.Wait()
 	if err := errors.Join(kernelErr, initrdErr, cmdlineErr); err != nil {

@@ -1,7 +1,6 @@
 package measure
 
 import (
-	"crypto/sha256"
 	"crypto/sha512"
 	"errors"
 	"fmt"
@@ -19,37 +18,34 @@ type Page struct {
 	Source string `json:"source"`
 }
 
-// pageHasher hashes pages, equal neighbours once.
-type pageHasher struct {
-	last   [snp.PageSize]byte
-	digest snp.ContentDigest
-	any    bool
-}
+// firmwareBuffer is how much of a firmware image is read at once, in bytes.
+const firmwareBuffer = 128 << 10
 
-// sum gives the SHA-384 of a page. Firmware images are mostly padding, so a
-// page that equals its predecessor takes its digest.
-func (h *pageHasher) sum(page *[snp.PageSize]byte) snp.ContentDigest {
-	if !h.any || h.last != *page {
-		h.any, h.last, h.digest = true, *page, sha512.Sum384(page[:])
+// FirmwarePages reads a firmware image: one NORMAL update for each page, from
+// img.BaseGPA on. Images are mostly padding, so a page that equals its
+// predecessor takes its digest.
+func FirmwarePages(r io.ReaderAt, img *ovmf.Image) ([]Page, error) {
+	if img.Size%snp.PageSize != 0 {
+		return nil, fmt.Errorf("%w: %d bytes, want whole pages of %d", ovmf.ErrSize, img.Size, snp.PageSize)
 	}
-	return h.digest
-}
-
-// FirmwarePages reads a firmware image page by page: one NORMAL update for
-// each, from img.BaseGPA on. sum is the SHA-256 of the image.
-func FirmwarePages(r io.ReaderAt, img *ovmf.Image) (pages []Page, sum [32]byte, err error) {
-	whole := sha256.New()
-	var h pageHasher
-	var page [snp.PageSize]byte
-	in := io.TeeReader(io.NewSectionReader(r, 0, img.Size), whole)
-	pages = make([]Page, 0, img.Size/snp.PageSize)
-	for off := int64(0); off < img.Size; off += snp.PageSize {
-		if _, err := io.ReadFull(in, page[:]); err != nil {
-			return nil, sum, fmt.Errorf("reading firmware at 0x%x: %w", off, err)
+	pages := make([]Page, 0, img.Size/snp.PageSize)
+	buf := make([]byte, min(firmwareBuffer, img.Size))
+	var last [snp.PageSize]byte
+	var digest snp.ContentDigest
+	for off := int64(0); off < img.Size; off += int64(len(buf)) {
+		buf = buf[:min(int64(len(buf)), img.Size-off)]
+		if n, err := r.ReadAt(buf, off); n < len(buf) {
+			return nil, fmt.Errorf("reading firmware at 0x%x: %w", off+int64(n), err)
 		}
-		pages = append(pages, Page{normal(img.BaseGPA+uint64(off), h.sum(&page)), "firmware"})
+		for at := 0; at < len(buf); at += snp.PageSize {
+			page := (*[snp.PageSize]byte)(buf[at:])
+			if len(pages) == 0 || last != *page {
+				last, digest = *page, sha512.Sum384(page[:])
+			}
+			pages = append(pages, Page{normal(img.BaseGPA+uint64(len(pages))*snp.PageSize, digest), "firmware"})
+		}
 	}
-	return pages, [32]byte(whole.Sum(nil)), nil
+	return pages, nil
 }
 
 // HashPage is the page of the kernel hashes table and where it goes.

@@ -363,7 +363,7 @@ func (b *bench) ovmfHash(t *testing.T, v *vector) {
 	// The SVSM image among them has no SEV metadata of SNP kind; only its
 	// contents count here.
 	img := &ovmf.Image{Size: v.OVMF.Size, BaseGPA: 1<<32 - uint64(v.OVMF.Size)}
-	pages, sum, err := measure.FirmwarePages(f, img)
+	pages, err := measure.FirmwarePages(f, img)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -372,7 +372,6 @@ func (b *bench) ovmfHash(t *testing.T, v *vector) {
 		c.Extend(p.Update)
 	}
 	equal(t, "OVMF hash", c.LD.String(), v.Expected)
-	equal(t, "SHA-256", fmt.Sprintf("%x", sum), v.OVMF.SHA256)
 }
 
 func (b *bench) vmsa(t *testing.T, v *vector) {

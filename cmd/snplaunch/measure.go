@@ -79,9 +79,13 @@ func measureVerb(e *env, args []string) error {
 	}
 	switch {
 	case *asJSON:
+		sum, err := in.Firmware.SHA256()
+		if err != nil {
+			return err
+		}
 		out := measureOutput{
 			LaunchDigest: r.LaunchDigest, Mode: *mode, VCPUs: g.VCPUs, CPU: g.CPU, CPUSig: fmt.Sprintf("0x%08x", r.CPUSig),
-			GuestFeatures: fmt.Sprintf("0x%x", g.GuestFeatures), FirmwareSHA256: hex.EncodeToString(r.FirmwareSHA256[:]),
+			GuestFeatures: fmt.Sprintf("0x%x", g.GuestFeatures), FirmwareSHA256: hex.EncodeToString(sum[:]),
 		}
 		if t := r.HashTable; t != nil {
 			out.KernelHashes = map[string]string{"kernel": hex.EncodeToString(t.Kernel[:]), "initrd": hex.EncodeToString(t.Initrd[:]), "cmdline": hex.EncodeToString(t.Cmdline[:])}
