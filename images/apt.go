@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -72,8 +73,13 @@ func (a *apt) options() []string {
 // run runs one of apt's programs and gives its output; an error carries what it
 // said.
 func (a *apt) run(ctx context.Context, program string, args ...string) (string, error) {
+	return a.runIn(ctx, filepath.Join(a.dir, "down"), program, args...)
+}
+
+// runIn is run in a folder, which is where apt-get download puts files.
+func (a *apt) runIn(ctx context.Context, dir, program string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, program, append(a.options(), args...)...)
-	cmd.Dir = filepath.Join(a.dir, "down")
+	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "LC_ALL=C.UTF-8", "DEBIAN_FRONTEND=noninteractive")
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
@@ -156,24 +162,61 @@ func parseDepends(list, suite string) []offer {
 	return out
 }
 
-// unpack downloads a package, which apt checks against the signed lists, and
-// unpacks it into dir.
-func (a *apt) unpack(ctx context.Context, o offer, dir string) error {
-	down := filepath.Join(a.dir, "down")
-	before, _ := filepath.Glob(filepath.Join(down, "*.deb"))
-	for _, f := range before {
-		os.Remove(f)
+// closure gives a version of a package and all that it needs, from its suite,
+// as if nothing were installed on this machine.
+func (a *apt) closure(ctx context.Context, o offer) ([]offer, error) {
+	status := filepath.Join(a.dir, "nothing-installed")
+	if err := os.WriteFile(status, nil, 0o644); err != nil {
+		return nil, err
 	}
-	if _, err := a.run(ctx, "apt-get", "download", o.name+"="+o.version); err != nil {
-		return fmt.Errorf("downloading package %s %s: %w", o.name, o.version, err)
+	out, err := a.run(ctx, "apt-get", "install", "--simulate", "--no-install-recommends", "-o", "Dir::State::status="+status,
+		"-t", o.suite, o.name+"="+o.version)
+	if err != nil {
+		return nil, fmt.Errorf("finding what package %s %s needs: %w", o.name, o.version, err)
+	}
+	list := parseSimulation(out, o.suite)
+	if !slices.Contains(list, o) {
+		return nil, fmt.Errorf("finding what package %s %s needs: apt-get would not install it", o.name, o.version)
+	}
+	return list, nil
+}
+
+var simulatedInstall = regexp.MustCompile(`(?m)^Inst (\S+) \((\S+) `)
+
+// parseSimulation reads lines such as
+//
+//	Inst libc6 (2.43-7 Debian:unstable [amd64]) []
+func parseSimulation(out, suite string) []offer {
+	var list []offer
+	for _, m := range simulatedInstall.FindAllStringSubmatch(out, -1) {
+		list = append(list, offer{m[1], m[2], suite})
+	}
+	return list
+}
+
+// unpack downloads packages, which apt checks against the signed lists, and
+// unpacks them into dir.
+func (a *apt) unpack(ctx context.Context, list []offer, dir string) error {
+	down, err := os.MkdirTemp(a.dir, "down-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(down)
+	var names []string
+	for _, o := range list {
+		names = append(names, o.name+"="+o.version)
+	}
+	if _, err := a.runIn(ctx, down, "apt-get", append([]string{"download"}, names...)...); err != nil {
+		return fmt.Errorf("downloading package %s: %w", strings.Join(names, ", "), err)
 	}
 	debs, _ := filepath.Glob(filepath.Join(down, "*.deb"))
-	if len(debs) != 1 {
-		return fmt.Errorf("downloading package %s %s: apt-get left %d files, want one", o.name, o.version, len(debs))
+	if len(debs) != len(list) {
+		return fmt.Errorf("downloading package %s: apt-get left %d files, want %d", strings.Join(names, ", "), len(debs), len(list))
 	}
-	defer os.Remove(debs[0])
-	if b, err := exec.CommandContext(ctx, "dpkg-deb", "-x", debs[0], dir).CombinedOutput(); err != nil {
-		return fmt.Errorf("unpacking package %s %s: %w: %s", o.name, o.version, err, bytes.TrimSpace(b))
+	for _, deb := range debs {
+		if b, err := exec.CommandContext(ctx, "dpkg-deb", "-x", deb, dir).CombinedOutput(); err != nil {
+			return fmt.Errorf("unpacking package %s: %w: %s", filepath.Base(deb), err, bytes.TrimSpace(b))
+		}
 	}
 	return nil
 }

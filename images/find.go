@@ -53,7 +53,34 @@ func find(ctx context.Context, o Options, root string, deep bool) (*Set, error) 
 	} else {
 		s.miss("a guest kernel is missing; run `snplaunch setup`, or name one with --kernel")
 	}
+	if err := s.findExtras(ctx, c, o, deep); err != nil {
+		return nil, err
+	}
 	return s, s.findInitrd(c, o)
+}
+
+// findExtras looks for what only some callers ask for.
+func (s *Set) findExtras(ctx context.Context, c *cache, o Options, deep bool) error {
+	if o.QEMUNext {
+		q, err := findQEMUNext(ctx, c, deep)
+		switch {
+		case err != nil:
+			return err
+		case q.Path == "":
+			s.miss(fmt.Sprintf("QEMU %d or later of the distribution, beside the machine's own, is missing; run `snplaunch setup --qemu-next`", minQEMUNext))
+		default:
+			s.QEMUNext = &q
+		}
+	}
+	if o.PlainFirmware {
+		if m := c.part(rolePlain, deep); m != nil {
+			a := m.artifact()
+			s.PlainFirmware = &a
+		} else {
+			s.miss("an OVMF without SNP metadata is missing; run `snplaunch setup --plain-firmware`")
+		}
+	}
+	return nil
 }
 
 // findFirmwareArtifact gives the firmware that the user named, the machine's or

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 // role is what a fetched part is for; it is the name of its folder in the cache.
@@ -15,7 +16,9 @@ type role string
 const (
 	roleFirmware role = "firmware-amdsev"
 	roleGeneric  role = "firmware-generic"
+	rolePlain    role = "firmware-plain"
 	roleKernel   role = "kernel"
+	roleQEMUNext role = "qemu-next"
 )
 
 // manifestName is the file that makes a fetched part valid.
@@ -144,12 +147,14 @@ func (c *cache) addPart(r role, m *manifest) (*manifest, error) {
 		return nil, err
 	}
 	old, _ := filepath.Glob(c.path(string(r), "*"))
-	to := c.path(string(r), m.Package+"_"+m.Version)
+	// As in the name of a package's file: a colon would part lists of folders.
+	name := m.Package + "_" + strings.ReplaceAll(m.Version, ":", "%3a")
+	to := c.path(string(r), name)
 	for n := 1; ; n++ { // a damaged or refreshed part may have the name
 		if _, err := os.Lstat(to); errors.Is(err, fs.ErrNotExist) {
 			break
 		}
-		to = c.path(string(r), fmt.Sprintf("%s_%s.%d", m.Package, m.Version, n))
+		to = c.path(string(r), fmt.Sprintf("%s.%d", name, n))
 	}
 	if err := os.MkdirAll(c.path(string(r)), 0o755); err != nil {
 		return nil, err

@@ -18,6 +18,10 @@ type Options struct {
 
 	// InstallQEMU lets Setup install QEMU with apt, which takes root.
 	InstallQEMU bool
+	// QEMUNext asks for the newest QEMU of the distribution beside the
+	// machine's own, unpacked and not installed; PlainFirmware for an OVMF
+	// without SNP metadata, which no SNP guest starts from. Both are for tests.
+	QEMUNext, PlainFirmware bool
 	// Refresh makes Setup fetch again what it fetched before.
 	Refresh bool
 
@@ -36,6 +40,12 @@ func (o *Options) progress(s string) {
 type QEMUInfo struct {
 	Path    string `json:"path"`
 	Version string `json:"version"` // such as 10.0.2
+
+	// Package, its version and the SHA-256 of the program, for a QEMU that
+	// Setup unpacked; empty where the machine provides it.
+	Package        string `json:"package,omitempty"`
+	PackageVersion string `json:"package_version,omitempty"`
+	SHA256         string `json:"sha256,omitempty"`
 }
 
 // Set is what a guest is made of. Whatever was not found is empty, and Missing
@@ -50,6 +60,10 @@ type Set struct {
 	GenericFirmware Artifact `json:"generic_firmware"`
 	Kernel          Artifact `json:"kernel"`
 	Initrd          Artifact `json:"initrd"`
+	// QEMUNext and PlainFirmware are what the options of these names ask for;
+	// nil otherwise.
+	QEMUNext      *QEMUInfo `json:"qemu_next,omitempty"`
+	PlainFirmware *Artifact `json:"plain_firmware,omitempty"`
 	// ModulesDir is lib/modules/VERSION of Kernel; empty where the user named
 	// a kernel without one.
 	ModulesDir string `json:"modules_dir,omitempty"`

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -94,6 +95,9 @@ func (s *setup) run(ctx context.Context) (*Set, error) {
 		}
 		set.Kernel, set.ModulesDir = m.artifact(), m.modulesDir()
 	}
+	if err := s.fetchExtras(ctx, set); err != nil {
+		return nil, err
+	}
 	if s.o.Initrd == "" {
 		if err := s.buildInitrd(ctx, set); err != nil {
 			return nil, err
@@ -101,6 +105,26 @@ func (s *setup) run(ctx context.Context) (*Set, error) {
 	}
 	set.missing = nil
 	return set, nil
+}
+
+// fetchExtras fetches what only some callers ask for.
+func (s *setup) fetchExtras(ctx context.Context, set *Set) error {
+	if s.o.QEMUNext && (set.QEMUNext == nil || s.o.Refresh) {
+		q, err := s.fetchQEMUNext(ctx)
+		if err != nil {
+			return fmt.Errorf("QEMU %d or later, to be unpacked beside the machine's own, could not be fetched: %w; leave out --qemu-next", minQEMUNext, err)
+		}
+		set.QEMUNext = &q
+	}
+	if s.o.PlainFirmware && (set.PlainFirmware == nil || s.o.Refresh) {
+		m, err := s.fetchPlainFirmware(ctx)
+		if err != nil {
+			return fmt.Errorf("an OVMF without SNP metadata could not be fetched: %w; leave out --plain-firmware", err)
+		}
+		a := m.artifact()
+		set.PlainFirmware = &a
+	}
+	return nil
 }
 
 // openApt opens the machine's apt, for fetching, when it is needed first.
@@ -115,8 +139,12 @@ func (s *setup) openApt(ctx context.Context) (*apt, error) {
 	if s.tmp, err = s.cache.tempDir(); err != nil {
 		return nil, err
 	}
-	s.o.progress("fetching package lists of " + strings.Join(m.allSuites(), ", ") + " from this machine's mirror")
-	s.apt, err = openApt(ctx, filepath.Join(s.tmp, "apt"), m, m.allSuites())
+	suites := m.allSuites()
+	if s.o.PlainFirmware && !slices.Contains(suites, plainSuite) {
+		suites = append(suites, plainSuite)
+	}
+	s.o.progress("fetching package lists of " + strings.Join(suites, ", ") + " from this machine's mirror")
+	s.apt, err = openApt(ctx, filepath.Join(s.tmp, "apt"), m, suites)
 	return s.apt, err
 }
 
@@ -312,7 +340,7 @@ func (s *setup) unpack(ctx context.Context, a *apt, f offer) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return tree, a.unpack(ctx, f, tree)
+	return tree, a.unpack(ctx, []offer{f}, tree)
 }
 
 // buildInitrd builds the initrd with a shell, or where Go or the sources are

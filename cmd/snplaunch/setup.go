@@ -17,8 +17,10 @@ func setupVerb(e *env, args []string) error {
 	fs.StringVar(&o.Initrd, "initrd", "", "`FILE`: initrd")
 	fs.StringVar(&o.CacheDir, "cache", "", "`FOLDER`: where what was fetched is kept")
 	fs.BoolVar(&o.InstallQEMU, "install", false, "install QEMU where it is missing (needs root)")
+	fs.BoolVar(&o.QEMUNext, "qemu-next", false, "also unpack the distribution's newest QEMU into the cache, beside the machine's own; nothing is installed")
+	fs.BoolVar(&o.PlainFirmware, "plain-firmware", false, "also fetch an OVMF without SNP metadata, from which no SNP guest starts (tests want one)")
 	asJSON := fs.Bool("json", false, "print what was found as an object")
-	asEnv := fs.Bool("env", false, "print shell assignments of SNPLAUNCH_OVMF and SNPLAUNCH_KERNEL, which tests read")
+	asEnv := fs.Bool("env", false, "print shell assignments of SNPLAUNCH_OVMF and SNPLAUNCH_KERNEL, with --qemu-next of SNPLAUNCH_QEMU_NEXT, which tests read")
 	if _, _, err := parse(fs, args, 0); err != nil {
 		return err
 	}
@@ -38,7 +40,12 @@ func setupVerb(e *env, args []string) error {
 		return e.json(set)
 	}
 	if *asEnv {
-		fmt.Fprintf(e.stdout, "SNPLAUNCH_OVMF=%s\nSNPLAUNCH_KERNEL=%s\n", shellQuote([]string{set.Firmware.Path}), shellQuote([]string{set.Kernel.Path}))
+		assign := func(name, value string) { fmt.Fprintf(e.stdout, "%s=%s\n", name, shellQuote([]string{value})) }
+		assign("SNPLAUNCH_OVMF", set.Firmware.Path)
+		assign("SNPLAUNCH_KERNEL", set.Kernel.Path)
+		if set.QEMUNext != nil {
+			assign("SNPLAUNCH_QEMU_NEXT", set.QEMUNext.Path)
+		}
 		return nil
 	}
 	for _, line := range describe(set) {
@@ -72,6 +79,12 @@ func describe(set *images.Set) []string {
 		a    images.Artifact
 	}{{"firmware", set.Firmware}, {"generic firmware", set.GenericFirmware}, {"kernel", set.Kernel}, {"initramfs", set.Initrd}} {
 		line(p.name, p.a.Path, strings.TrimSpace(p.a.Package+" "+p.a.Version))
+	}
+	if q := set.QEMUNext; q != nil {
+		line("next QEMU", q.Path, q.Version+", "+q.Package+" "+q.PackageVersion)
+	}
+	if a := set.PlainFirmware; a != nil {
+		line("plain firmware", a.Path, a.Package+" "+a.Version)
 	}
 	return out
 }
