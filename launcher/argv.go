@@ -74,7 +74,7 @@ func tcgArguments(g *guest.Guest, hashesFD int, hashesGPA uint64, p plumbing) []
 		"-accel", "tcg",
 	}
 	if hashesFD > 0 {
-		args = append(args, "-device", fmt.Sprintf("loader,file=/proc/self/fd/%d,addr=0x%x,force-raw=on", hashesFD, hashesGPA))
+		args = append(args, "-device", fmt.Sprintf("loader,file=%s,addr=0x%x,force-raw=on", inherited(hashesFD), hashesGPA))
 	}
 	return append(args, commonArguments(g, p)...)
 }

@@ -3,13 +3,11 @@ package launcher
 import (
 	"context"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"os"
 	"time"
 
 	"github.com/snplaunch/snplaunch/guest"
-	"github.com/snplaunch/snplaunch/measure"
 )
 
 // startB starts the QEMU that will run the guest on the software host, stopped
@@ -20,14 +18,13 @@ func (r *run) startB() (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := r.booted()
 	var path string
 	r.b, err = startVM("QEMU B", r.o.QEMU, nil, true, r.o.Console, func(s *starter, p plumbing) ([]string, error) {
 		shared, err := duplicate(memory)
 		if err != nil {
 			return nil, err
 		}
-		path = fmt.Sprintf("/proc/self/fd/%d", s.inherit(shared))
+		path = inherited(s.inherit(shared))
 		page := 0
 		if r.measured.HashPage != nil {
 			f, err := memoryFile("snplaunch-hashes", r.measured.HashPage[:])
@@ -35,6 +32,13 @@ func (r *run) startB() (*os.File, error) {
 				return nil, err
 			}
 			page = s.inherit(f)
+		}
+		g, err := r.handedOver(s)
+		if err != nil {
+			return nil, err
+		}
+		if r.o.Hooks.BootInitrd != "" {
+			g.Initrd = r.o.Hooks.BootInitrd
 		}
 		p.simPort = true
 		return tcgArguments(g, page, r.measured.HashPageGPA, p), nil
@@ -45,16 +49,6 @@ func (r *run) startB() (*os.File, error) {
 	}
 	r.b.memoryPath = path
 	return memory, nil
-}
-
-// booted is the guest that B is given, which is the one that was measured but for
-// a hook's tampering.
-func (r *run) booted() *guest.Guest {
-	g := *r.g
-	if r.o.Hooks.BootInitrd != "" {
-		g.Initrd = r.o.Hooks.BootInitrd
-	}
-	return &g
 }
 
 // letBGo compares what B holds with what A had measured, and starts it.
@@ -74,45 +68,6 @@ func (r *run) letBGo(ctx context.Context, memory *os.File) error {
 	return r.b.qmp.Cont(ctx)
 }
 
-// Firmware that has given up spins: its vCPU shows the same instruction
-// pointer in every sample and is not halted. A guest that works does not do
-// that for stalledSamples in a row.
-const (
-	sampleEvery    = 150 * time.Millisecond
-	stalledSamples = 8
-)
-
-// watchRefusal gives an error when the firmware of a guest under TCG stands
-// still. It ends without one when ctx does or QEMU no longer answers.
-func watchRefusal(ctx context.Context, v *vm) error {
-	tick := time.NewTicker(sampleEvery)
-	defer tick.Stop()
-	var last uint64
-	same := 0
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-v.Done():
-			return nil
-		case <-tick.C:
-		}
-		regs, err := v.qmp.Registers(ctx, 0)
-		if err != nil {
-			return nil
-		}
-		if regs.RIP != last || regs.Halted {
-			last, same = regs.RIP, 0
-			continue
-		}
-		if same++; same >= stalledSamples {
-			return errRefused
-		}
-	}
-}
-
-var errRefused = errors.New("the firmware stopped before it started the kernel")
-
 // refused says which entry of the hashes table does not fit what the guest was
 // given.
 func (r *run) refused() {
@@ -120,30 +75,29 @@ func (r *run) refused() {
 		"give the guest the files and the command line that were measured, or measure those it is given")
 }
 
-// whatDiffers hashes what B was given and compares it with the table that was
-// measured.
+// whatDiffers compares what B was given with the table that was measured. B has
+// the very bytes that were hashed, but for a hook's tampering.
 func (r *run) whatDiffers() string {
 	if r.measured.HashTable == nil {
 		return "its vCPU stands still, and this launch has no kernel hashes that could explain it"
 	}
-	g := r.booted()
-	given, err := measure.HashTable(g)
+	const noReason = "its vCPU stands still, though kernel, initrd and command line have the hashes that were measured"
+	other := r.o.Hooks.BootInitrd
+	if other == "" {
+		return noReason
+	}
+	in, err := guest.OpenInput(other)
 	if err != nil {
 		return "its vCPU stands still; what the guest was given cannot be hashed: " + err.Error()
 	}
-	measured := r.measured.HashTable
-	for _, e := range []struct {
-		name, what      string
-		measured, given [32]byte
-	}{
-		{"kernel", r.g.Kernel, measured.Kernel, given.Kernel},
-		{"initrd", g.Initrd, measured.Initrd, given.Initrd},
-		{"cmdline", fmt.Sprintf("%q", r.g.Append), measured.Cmdline, given.Cmdline},
-	} {
-		if e.measured != e.given {
-			return fmt.Sprintf("the %s entry of the hashes table is %s, but the guest was given %s, whose SHA-256 is %s",
-				e.name, short(hex.EncodeToString(e.measured[:])), e.what, short(hex.EncodeToString(e.given[:])))
-		}
+	defer in.File.Close()
+	given, err := in.SHA256()
+	if err != nil {
+		return "its vCPU stands still; what the guest was given cannot be hashed: " + err.Error()
 	}
-	return "its vCPU stands still, though kernel, initrd and command line have the hashes that were measured"
+	if measured := r.measured.HashTable.Initrd; measured != given {
+		return fmt.Sprintf("the initrd entry of the hashes table is %s, but the guest was given %s, whose SHA-256 is %s",
+			short(hex.EncodeToString(measured[:])), other, short(hex.EncodeToString(given[:])))
+	}
+	return noReason
 }

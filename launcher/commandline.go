@@ -7,7 +7,7 @@ import "github.com/snplaunch/snplaunch/guest"
 // digest and signs the ID block as Run does.
 func CommandLine(g *guest.Guest, o Options) ([]string, error) {
 	r := &run{g: g, o: o, res: &Result{DurationMS: map[string]int64{}}}
-	if err := r.prepare(); err != nil {
+	if err := r.prepare(false); err != nil {
 		return nil, err
 	}
 	if err := r.inputs.Close(); err != nil {

@@ -57,6 +57,7 @@ type vm struct {
 type starter struct {
 	files []*os.File
 	conns []net.Conn
+	names []string // what QEMU calls a file, and what its owner does, in turn
 }
 
 // channel makes a socketpair: our end, and the number of the other in QEMU.
@@ -127,6 +128,7 @@ func startVM(name, path string, sim *supervise.Config, withSevGuest bool, consol
 		return nil, err
 	}
 	cmd := exec.Command(path, args...)
+	v.stderr.names = strings.NewReplacer(s.names...)
 	cmd.ExtraFiles = s.files
 	cmd.Stderr = v.stderr
 	cmd.WaitDelay = 2 * time.Second
@@ -251,6 +253,7 @@ type tail struct {
 	limit int
 	b     []byte
 	total int64
+	names *strings.Replacer // nil: none
 }
 
 func newTail(limit int) *tail { return &tail{limit: limit} }
@@ -270,6 +273,9 @@ func (t *tail) Write(p []byte) (int, error) {
 func (t *tail) String() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.names != nil {
+		return t.names.Replace(string(t.b))
+	}
 	return string(t.b)
 }
 

@@ -59,7 +59,7 @@ func Run(ctx context.Context, g *guest.Guest, o Options) (*Result, error) {
 	if g.HostDataSet {
 		r.res.HostData = &g.HostData
 	}
-	if err := r.prepare(); err != nil {
+	if err := r.prepare(true); err != nil {
 		return nil, err
 	}
 	defer r.inputs.Close()
@@ -82,8 +82,9 @@ func Run(ctx context.Context, g *guest.Guest, o Options) (*Result, error) {
 	return r.res, nil
 }
 
-// prepare does everything that needs no QEMU: validate, measure, sign.
-func (r *run) prepare() error {
+// prepare does everything that needs no QEMU: validate, measure, sign. For a
+// launch the inputs are sealed first, so that what is hashed is what is launched.
+func (r *run) prepare(launch bool) error {
 	since := time.Now()
 	if err := r.g.Validate(); err != nil {
 		return err
@@ -96,6 +97,12 @@ func (r *run) prepare() error {
 		return err
 	}
 	r.inputs = inputs
+	if launch {
+		if err := inputs.Seal(); err != nil {
+			inputs.Close()
+			return err
+		}
+	}
 	if r.measured, err = measure.Measure(r.g, inputs); err != nil {
 		inputs.Close()
 		return err
@@ -140,9 +147,13 @@ func (r *run) launchAndAttest(ctx context.Context) error {
 	if r.sim != nil {
 		consoleA = nil
 	}
-	r.a, err = startVM("QEMU", r.o.QEMU, config, false, consoleA, func(_ *starter, p plumbing) ([]string, error) {
+	r.a, err = startVM("QEMU", r.o.QEMU, config, false, consoleA, func(s *starter, p plumbing) ([]string, error) {
+		g, err := r.handedOver(s)
+		if err != nil {
+			return nil, err
+		}
 		p.simPort = r.sim != nil
-		return snpArguments(r.g, r.id, r.o.CBitPos, p), nil
+		return snpArguments(g, r.id, r.o.CBitPos, p), nil
 	})
 	if err != nil {
 		return err
