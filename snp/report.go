@@ -23,6 +23,10 @@ const (
 	PlatformSMTEnabled  uint64 = 1 << 0
 	PlatformTSMEEnabled uint64 = 1 << 1
 	PlatformECCEnabled  uint64 = 1 << 2
+	// The next are those of later firmware.
+	PlatformRAPLDisabled         uint64 = 1 << 3
+	PlatformCiphertextHidingDRAM uint64 = 1 << 4
+	PlatformAliasCheckComplete   uint64 = 1 << 5
 )
 
 // FirmwareVersion is a firmware version as the report gives it.

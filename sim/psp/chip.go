@@ -13,30 +13,40 @@ import (
 	"github.com/snplaunch/snplaunch/snp"
 )
 
-// chipID gives each user's simulated machine its own chip id. All 64 bytes are
-// used, as verifiers tell Turin by a short one; and it begins with a byte that
-// no parser takes for the head of a DER string (snpguest does with 02 and 04).
-func chipID(ca *CA) [64]byte {
-	id := sha512.Sum512(append([]byte("snplaunch chip id "), ca.ark.Raw...))
+// chipID gives each user's simulated machine its own chip id of size bytes.
+// Where there are 64 all are used, as verifiers tell Turin by a short one; and it
+// begins with a byte that no parser takes for the head of a DER string
+// (snpguest does with 02 and 04).
+func chipID(l *line, size int) (id [64]byte) {
+	sum := sha512.Sum512(append([]byte("snplaunch chip id "), l.ark.Raw...))
+	copy(id[:size], sum[:])
 	id[0] = 0x5A
-	if id[63] == 0 {
-		id[63] = 1
+	if id[size-1] == 0 {
+		id[size-1] = 1
 	}
 	return id
 }
 
-// secret is what the keys of this chip come from.
+// secret is what the keys of this user's chips come from.
 func (c *CA) secret() [32]byte {
 	return sha256.Sum256(append([]byte("snplaunch derived keys "), x509.MarshalPKCS1PrivateKey(c.askKey)...))
 }
 
-// chipKey derives the VCEK. As on hardware it follows from a secret of the chip
-// and from the TCB, so that it is the same in every process. The candidate is
-// 128 bits longer than the group order, which leaves no bias worth the name
-// (FIPS 186-5, A.2.1).
-func (c *CA) chipKey(chip [64]byte, tcb snp.TCBParts) (*ecdsa.PrivateKey, error) {
+// vcekKey derives the VCEK. As on hardware it follows from a secret of the chip
+// and from the TCB, so that it is the same in every process.
+func (c *CA) vcekKey(e endorsement) (*ecdsa.PrivateKey, error) {
+	return c.deriveKey(fmt.Sprintf("snplaunch VCEK %s %x %s", e.product, e.hwid, e.layout.Pack(e.tcb)))
+}
+
+// vlekKey derives the VLEK, which follows from the provider's secret and the TCB.
+func (c *CA) vlekKey(e endorsement) (*ecdsa.PrivateKey, error) {
+	return c.deriveKey(fmt.Sprintf("snplaunch VLEK %s %q %s", e.product, e.cspID, e.layout.Pack(e.tcb)))
+}
+
+// deriveKey makes a P-384 key. The candidate is 128 bits longer than the group
+// order, which leaves no bias worth the name (FIPS 186-5, A.2.1).
+func (c *CA) deriveKey(info string) (*ecdsa.PrivateKey, error) {
 	secret := c.secret()
-	info := fmt.Sprintf("snplaunch VCEK %s %x %s", c.product, chip, tcb.TCBVersion())
 	candidate, err := hkdf.Key(sha512.New384, secret[:], nil, info, 48+16)
 	if err != nil {
 		return nil, fmt.Errorf("making the simulated chip's key: %w", err)
@@ -50,4 +60,37 @@ func (c *CA) chipKey(chip [64]byte, tcb snp.TCBParts) (*ecdsa.PrivateKey, error)
 		return nil, fmt.Errorf("making the simulated chip's key: %w", err)
 	}
 	return key, nil
+}
+
+// certified is a key with its certificate, DER.
+type certified struct {
+	key  *ecdsa.PrivateKey
+	cert []byte
+}
+
+// endorse derives the VCEK (an endorsement with a hwid) or the VLEK and
+// certifies it.
+func (c *CA) endorse(e endorsement) (certified, error) {
+	derive := c.vcekKey
+	if e.hwid == nil {
+		derive = c.vlekKey
+	}
+	key, err := derive(e)
+	if err != nil {
+		return certified{}, err
+	}
+	cert, err := c.issue(e, &key.PublicKey)
+	return certified{key, cert}, err
+}
+
+// endorsement is what the certificate of this chip's VCEK, or of the VLEK that
+// is loaded in it, says for a reported TCB.
+func (p *Platform) endorsement(vlek bool, tcb snp.TCBParts) endorsement {
+	e := endorsement{product: p.cfg.Product, stepping: p.cfg.Stepping, layout: p.cfg.TCBLayout, tcb: tcb}
+	if vlek {
+		e.cspID = p.cfg.cspID()
+	} else {
+		e.hwid = p.chipID[:p.cfg.ChipIDSize]
+	}
+	return e
 }

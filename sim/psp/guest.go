@@ -105,12 +105,6 @@ func (g *Guest) Policy() snp.GuestPolicy { return g.policy }
 // not change it.
 func (g *Guest) Updates() []snp.Update { return g.updates[:len(g.updates):len(g.updates)] }
 
-// policyBits are the bits that SEV firmware 1.55.25 knows; 63:21 are reserved in
-// it. Later firmware knows 25:21, but refuses a guest that asks for what the
-// platform is not set up for, and this platform has none of those modes: the
-// answer is the same.
-const policyBits = snp.GuestPolicy(1<<21 - 1)
-
 // LaunchStart is SNP_LAUNCH_START without a migration agent.
 func (g *Guest) LaunchStart(policy snp.GuestPolicy, gosvw [16]byte) snp.Status {
 	if g.state == stateGone {
@@ -121,11 +115,7 @@ func (g *Guest) LaunchStart(policy snp.GuestPolicy, gosvw [16]byte) snp.Status {
 	}
 	fw := g.platform.cfg.FirmwareVersion
 	tooNew := policy.ABIMajor() > fw.Major || policy.ABIMajor() == fw.Major && policy.ABIMinor() > fw.Minor
-	switch {
-	case policy&snp.PolicyReservedOne == 0,
-		policy&snp.PolicySMT == 0 && g.platform.cfg.SMTEnabled,
-		tooNew,
-		policy&^policyBits != 0:
+	if tooNew || g.platform.cfg.policyRefused(policy) {
 		return snp.StatusPolicyFailure
 	}
 	g.policy, g.gosvw, g.ld = policy, gosvw, snp.LaunchDigest{}

@@ -3,6 +3,8 @@ package psp
 import (
 	"fmt"
 	"os"
+	"path/filepath"
+	"sync"
 	"testing"
 
 	"github.com/snplaunch/snplaunch/snp"
@@ -23,13 +25,36 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
+// madeTogether is how the roots of testFolder come to be: by two that ask for
+// them at once, where an earlier version left its own.
+var madeTogether = sync.OnceValue(func() (r struct {
+	cas  [2]*CA
+	errs [2]error
+	told int
+}) {
+	if err := os.WriteFile(filepath.Join(testFolder, "simulated-ca.pem"), []byte("whatever it was"), 0o600); err != nil {
+		panic(err)
+	}
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	for i := range r.cas {
+		wg.Go(func() {
+			r.cas[i], r.errs[i] = LoadOrCreateCA(testFolder, func() { mu.Lock(); r.told++; mu.Unlock() })
+		})
+	}
+	wg.Wait()
+	return r
+})
+
 func testCA(t testing.TB) *CA {
 	t.Helper()
-	ca, err := LoadOrCreateCA(testFolder, nil)
-	if err != nil {
-		t.Fatal(err)
+	r := madeTogether()
+	for _, err := range r.errs {
+		if err != nil {
+			t.Fatal(err)
+		}
 	}
-	return ca
+	return r.cas[0]
 }
 
 func platform(t testing.TB, change func(*Config)) *Platform {

@@ -85,14 +85,11 @@ func (g *Guest) report(data snp.ReportData, vmpl uint32) []byte {
 	r := &snp.Report{
 		Version: cfg.ReportVersion, GuestSVN: g.idBlock.GuestSVN, Policy: g.policy,
 		FamilyID: g.idBlock.FamilyID, ImageID: g.idBlock.ImageID, VMPL: vmpl,
-		SignatureAlgo: snp.KeyAlgoECDSAP384, CurrentTCB: tcb, AuthorKeyEnabled: g.authorKeyEnabled,
+		SignatureAlgo: snp.KeyAlgoECDSAP384, CurrentTCB: tcb, PlatformInfo: cfg.platformInfo(), AuthorKeyEnabled: g.authorKeyEnabled,
 		SigningKey: snp.SigningKeyVCEK, ReportData: data, Measurement: g.ld, HostData: g.hostData,
 		IDKeyDigest: g.idKey, AuthorKeyDigest: g.authorKey, ReportID: g.reportID,
 		ReportedTCB: tcb, CommittedTCB: tcb, LaunchTCB: tcb, ChipID: g.platform.chipID,
 		CurrentFirmware: cfg.FirmwareVersion, CommittedFW: cfg.FirmwareVersion,
-	}
-	if cfg.SMTEnabled {
-		r.PlatformInfo |= snp.PlatformSMTEnabled
 	}
 	if cfg.ReportVersion >= 3 {
 		r.CPUFamily, r.CPUModel, r.CPUStepping = cfg.Family, cfg.Model, cfg.SteppingID
@@ -102,7 +99,7 @@ func (g *Guest) report(data snp.ReportData, vmpl uint32) []byte {
 	}
 	raw := r.Bytes()
 	digest := sha512.Sum384(raw[:snp.ReportSignedSize])
-	rr, ss, err := ecdsa.Sign(rand.Reader, g.platform.key, digest[:])
+	rr, ss, err := ecdsa.Sign(rand.Reader, g.platform.vcek.key, digest[:])
 	if err != nil {
 		panic("signing with a key that was just made: " + err.Error()) // cannot happen
 	}
