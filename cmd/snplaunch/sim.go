@@ -47,8 +47,14 @@ func simRoot(e *env, args []string) error {
 // simExec runs any command on the software SNP host. Its exit status is the
 // command's.
 func simExec(e *env, args []string) error {
-	fs := e.flags("sim exec", "[--hold] -- COMMAND…\n\nRuns a command that starts QEMU, itself or through others, on the software SNP host. stderr tells the launch digest.")
+	fs := e.flags("sim exec", "[--fault F]... [--hold] -- COMMAND…\n\nRuns a command that starts QEMU, itself or through others, on the software SNP host. stderr tells the launch digest.")
 	hold := fs.Bool("hold", false, "leave launched guests waiting in KVM_RUN instead of shutting them down")
+	var faults []kvm.Fault
+	fs.Func("fault", "let something go wrong, as in SNP_LAUNCH_UPDATE:3=INVALID_PAGE_STATE; may be given again", func(s string) error {
+		f, err := kvm.ParseFault(s)
+		faults = append(faults, f)
+		return err
+	})
 	_, command, err := parse(fs, args, 0)
 	if err != nil {
 		return err
@@ -74,7 +80,7 @@ func simExec(e *env, args []string) error {
 	if err != nil {
 		return own(err)
 	}
-	machine := kvm.NewHost(platform, kvm.Options{Hold: *hold, Observe: func(ev kvm.Event) {
+	machine := kvm.NewHost(platform, kvm.Options{Hold: *hold, Faults: faults, Observe: func(ev kvm.Event) {
 		switch {
 		case ev.Kind == kvm.EventFinish && ev.Errno == 0:
 			say("launch digest %s (SIMULATED)", ev.Guest.LaunchDigest())

@@ -19,6 +19,7 @@ const (
 	capExitHypercall    = 201
 	capXSAVE2           = 208
 	capMemoryAttributes = 233
+	capGuestMemfd       = 234
 	capVMTypes          = 235
 
 	hypercallMapGPARange = 12 // KVM_HC_MAP_GPA_RANGE
@@ -85,8 +86,6 @@ var extensions = map[uint64]int64{
 	218:                 1, // X86_TRIPLE_FAULT_EVENT
 	231:                 1, // USER_MEMORY2
 	capMemoryAttributes: memAttrPrivate,
-	234:                 1, // GUEST_MEMFD
-	capVMTypes:          1<<vmDefault | 1<<vmSWProtected | 1<<vmSNP,
 }
 
 // extension answers KVM_CHECK_EXTENSION on /dev/kvm (vm is nil) or on a VM.
@@ -96,6 +95,10 @@ var extensions = map[uint64]int64{
 func (h *Host) extension(n uint64, vm *VM) int64 {
 	protected := vm != nil && vm.typ == vmSNP
 	switch n {
+	case capVMTypes:
+		return h.vmTypes()
+	case capGuestMemfd:
+		return boolValue(!h.inject.lacks(LackGuestMemfd))
 	case capReadonlyMem:
 		return boolValue(!protected)
 	case capSyncRegs:
@@ -112,6 +115,15 @@ func (h *Host) extension(n uint64, vm *VM) int64 {
 		return multiAddrSpaces
 	}
 	return extensions[n]
+}
+
+// vmTypes is KVM_CAP_VM_TYPES: a bit for each VM type.
+func (h *Host) vmTypes() int64 {
+	types := int64(1<<vmDefault | 1<<vmSWProtected | 1<<vmSNP)
+	if h.inject.lacks(LackSEV) || h.inject.lacks(LackSNPVMType) {
+		types &^= 1 << vmSNP
+	}
+	return types
 }
 
 func boolValue(b bool) int64 {

@@ -2,8 +2,9 @@ package kvm
 
 import (
 	"fmt"
-
 	"sync"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/snplaunch/snplaunch/sim/psp"
 	"github.com/snplaunch/snplaunch/snp"
@@ -14,6 +15,8 @@ type Options struct {
 	// Hold keeps the vCPUs of a launched VM waiting in KVM_RUN until EndAll;
 	// without it the VM is told to shut down as soon as it runs.
 	Hold bool
+	// Faults go wrong on purpose.
+	Faults []Fault
 	// Observe, when set, hears what happens to VMs, in order, on the
 	// goroutine that answers the ioctls: it must be quick.
 	Observe func(Event)
@@ -28,6 +31,7 @@ type Host struct {
 	platform *psp.Platform
 	opts     Options
 	nextASID uint32
+	inject   *injector
 
 	mu      sync.Mutex
 	ended   chan struct{}
@@ -39,7 +43,8 @@ type EventKind int
 
 // Events, in the order of a launch.
 const (
-	EventStart  EventKind = iota + 1 // SNP_LAUNCH_START answered
+	EventInit   EventKind = iota + 1 // a KVM_SEV_INIT2 that failed
+	EventStart                       // SNP_LAUNCH_START answered
 	EventUpdate                      // an SNP_LAUNCH_UPDATE that failed
 	EventFinish                      // SNP_LAUNCH_FINISH answered
 	EventRun                         // a vCPU of a launched VM entered KVM_RUN
@@ -61,7 +66,7 @@ func NewHost(p *psp.Platform, o Options) *Host {
 	if o.Logf == nil {
 		o.Logf = func(string, ...any) {}
 	}
-	return &Host{platform: p, opts: o, ended: make(chan struct{})}
+	return &Host{platform: p, opts: o, inject: newInjector(o.Faults), ended: make(chan struct{})}
 }
 
 // EndAll tells every VM that waits or will wait in KVM_RUN to shut down.
@@ -80,22 +85,36 @@ func (h *Host) observe(e Event) {
 	}
 }
 
+// Device nodes.
+const (
+	devKVM = "/dev/kvm"
+	devSEV = "/dev/sev"
+)
+
 // Open gives the object behind a device node, nil for a path that this host
-// does not answer for.
+// does not answer for. An error that is a unix.Errno is open(2)'s answer.
 func (h *Host) Open(path string) (Object, error) {
+	if path != devKVM && path != devSEV {
+		return nil, nil
+	}
+	if path == devSEV && h.inject.lacks(LackSEV) {
+		return nil, unix.ENOENT
+	}
+	if e := h.inject.errno(path); e != 0 {
+		return nil, e
+	}
 	switch path {
-	case "/dev/kvm":
+	case devKVM:
 		f, err := newFile("snplaunch-kvm", 0)
 		if err != nil {
 			return nil, fmt.Errorf("software SNP host: cannot make a file for /dev/kvm: %w", err)
 		}
 		return &System{host: h, file: f}, nil
-	case "/dev/sev":
+	default:
 		f, err := newFile("snplaunch-sev", 0)
 		if err != nil {
 			return nil, fmt.Errorf("software SNP host: cannot make a file for /dev/sev: %w", err)
 		}
 		return &SEV{host: h, file: f}, nil
 	}
-	return nil, nil
 }

@@ -139,7 +139,10 @@ type machine struct {
 	events []Event
 }
 
-const gmemFD = 30
+const (
+	gmemFD = 30
+	sevFD  = 9
+)
 
 // newMachine gives a host and a VM of a type.
 func newMachine(t testing.TB, typ uint64) *machine {
@@ -167,6 +170,7 @@ func newMachineWith(t testing.TB, p *psp.Platform, typ uint64) *machine {
 	t.Helper()
 	m := &machine{TB: t, memory: newMemory(1 << 20)}
 	m.host = NewHost(p, Options{Hold: true, Observe: func(e Event) { m.events = append(m.events, e) }})
+	m.fds[sevFD] = m.open("/dev/sev")
 	m.vm = m.mustNew(m.open("/dev/kvm").Ioctl(m, nrCreateVM, typ)).(*VM)
 	return m
 }
@@ -217,7 +221,7 @@ const stale = 0xDEADBEEF
 // stands in kvm_sev_cmd.error afterwards.
 func (m *machine) op(id uint32, data uint64) (Answer, uint32) {
 	m.Helper()
-	cmd := m.put(encode(id, uint32(0), data, uint32(stale), uint32(9)))
+	cmd := m.put(encode(id, uint32(0), data, uint32(stale), uint32(sevFD)))
 	a := m.vm.Ioctl(m, nrEncryptOp, cmd)
 	return a, le.Uint32(m.get(cmd+16, 4))
 }

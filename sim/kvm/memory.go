@@ -120,6 +120,9 @@ func (vm *VM) createGuestMemfd(c Caller, arg uint64) Answer {
 		return fail(e)
 	}
 	size, flags := readU64(b), readU64(b[8:])
+	if vm.host.inject.lacks(LackGuestMemfd) {
+		return fail(unix.ENOTTY)
+	}
 	if vm.typ != vmSNP && vm.typ != vmSWProtected || flags != 0 || size == 0 || size%snp.PageSize != 0 || size > 1<<47 {
 		return fail(unix.EINVAL)
 	}

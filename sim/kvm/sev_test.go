@@ -41,16 +41,16 @@ func TestEncryptOpErrors(t *testing.T) {
 		errno unix.Errno
 		error uint32
 	}{
-		{"INIT2", typeSNP, none, cmdINIT2, bytesAt(initParams(0, 0, 0)), 0, 0},
-		{"INIT2 with DebugSwap and GHCB 2", typeSNP, none, cmdINIT2, bytesAt(initParams(1<<5, 0, 2)), 0, 0},
+		{"INIT2", typeSNP, none, cmdINIT2, bytesAt(initParams(0, 0, 0)), 0, unchanged},
+		{"INIT2 with DebugSwap and GHCB 2", typeSNP, none, cmdINIT2, bytesAt(initParams(1<<5, 0, 2)), 0, unchanged},
 		{"INIT2 twice", typeSNP, initialised, cmdINIT2, bytesAt(initParams(0, 0, 0)), unix.EPERM, unchanged},
-		{"INIT2 with vCPUs", typeSNP, func(m *machine) { m.vcpu(0) }, cmdINIT2, bytesAt(initParams(0, 0, 0)), unix.EINVAL, 0},
-		{"INIT2 flags", typeSNP, none, cmdINIT2, bytesAt(initParams(0, 1, 0)), unix.EINVAL, 0},
-		{"INIT2 vTOM", typeSNP, none, cmdINIT2, bytesAt(initParams(1<<1, 0, 0)), unix.EINVAL, 0},
-		{"INIT2 SNPActive", typeSNP, none, cmdINIT2, bytesAt(initParams(1, 0, 0)), unix.EINVAL, 0},
-		{"INIT2 GHCB 3", typeSNP, none, cmdINIT2, bytesAt(initParams(0, 0, 3)), unix.EINVAL, 0},
-		{"INIT2 fault", typeSNP, none, cmdINIT2, nowhere, unix.EFAULT, 0},
-		{"INIT2 on a VM of another type", 0, none, cmdINIT2, bytesAt(initParams(0, 0, 0)), unix.EINVAL, 0},
+		{"INIT2 with vCPUs", typeSNP, func(m *machine) { m.vcpu(0) }, cmdINIT2, bytesAt(initParams(0, 0, 0)), unix.EINVAL, unchanged},
+		{"INIT2 flags", typeSNP, none, cmdINIT2, bytesAt(initParams(0, 1, 0)), unix.EINVAL, unchanged},
+		{"INIT2 vTOM", typeSNP, none, cmdINIT2, bytesAt(initParams(1<<1, 0, 0)), unix.EINVAL, unchanged},
+		{"INIT2 SNPActive", typeSNP, none, cmdINIT2, bytesAt(initParams(1, 0, 0)), unix.EINVAL, unchanged},
+		{"INIT2 GHCB 3", typeSNP, none, cmdINIT2, bytesAt(initParams(0, 0, 3)), unix.EINVAL, unchanged},
+		{"INIT2 fault", typeSNP, none, cmdINIT2, nowhere, unix.EFAULT, unchanged},
+		{"INIT2 on a VM of another type", 0, none, cmdINIT2, bytesAt(initParams(0, 0, 0)), unix.EINVAL, unchanged},
 
 		{"unknown command", typeSNP, initialised, 104, nowhere, unix.EINVAL, unchanged},
 		{"unknown command before INIT2", typeSNP, none, 0xFFFFFFFF, nowhere, unix.EINVAL, unchanged},
@@ -62,40 +62,40 @@ func TestEncryptOpErrors(t *testing.T) {
 		{"START", typeSNP, initialised, cmdSTART, bytesAt(startParams(0x30000, 0)), 0, 0},
 		{"START with DEBUG", typeSNP, initialised, cmdSTART, bytesAt(startParams(0xB0000, 0)), 0, 0},
 		{"START ABI 1.55", typeSNP, initialised, cmdSTART, bytesAt(startParams(0x30137, 0)), 0, 0},
-		{"START before INIT2", typeSNP, none, cmdSTART, bytesAt(startParams(0x30000, 0)), unix.ENOTTY, 0},
-		{"START on a VM of another type", 0, none, cmdSTART, bytesAt(startParams(0x30000, 0)), unix.ENOTTY, 0},
-		{"START twice", typeSNP, started, cmdSTART, bytesAt(startParams(0x30000, 0)), unix.EINVAL, 0},
-		{"START flags", typeSNP, initialised, cmdSTART, bytesAt(startParams(0x30000, 1)), unix.EINVAL, 0},
-		{"START bit 17 clear", typeSNP, initialised, cmdSTART, bytesAt(startParams(0x10000, 0)), unix.EINVAL, 0},
-		{"START SMT clear", typeSNP, initialised, cmdSTART, bytesAt(startParams(0x20000, 0)), unix.EINVAL, 0},
-		{"START MIGRATE_MA", typeSNP, initialised, cmdSTART, bytesAt(startParams(0x70000, 0)), unix.EINVAL, 0},
-		{"START SINGLE_SOCKET", typeSNP, initialised, cmdSTART, bytesAt(startParams(0x130000, 0)), unix.EINVAL, 0},
-		{"START CXL_ALLOW", typeSNP, initialised, cmdSTART, bytesAt(startParams(0x230000, 0)), unix.EINVAL, 0},
-		{"START PAGE_SWAP_DISABLE", typeSNP, initialised, cmdSTART, bytesAt(startParams(0x2030000, 0)), unix.EINVAL, 0},
-		{"START bit 26", typeSNP, initialised, cmdSTART, bytesAt(startParams(0x4030000, 0)), unix.EINVAL, 0},
-		{"START bit 63", typeSNP, initialised, cmdSTART, bytesAt(startParams(1<<63|0x30000, 0)), unix.EINVAL, 0},
+		{"START before INIT2", typeSNP, none, cmdSTART, bytesAt(startParams(0x30000, 0)), unix.ENOTTY, unchanged},
+		{"START on a VM of another type", 0, none, cmdSTART, bytesAt(startParams(0x30000, 0)), unix.ENOTTY, unchanged},
+		{"START twice", typeSNP, started, cmdSTART, bytesAt(startParams(0x30000, 0)), unix.EINVAL, unchanged},
+		{"START flags", typeSNP, initialised, cmdSTART, bytesAt(startParams(0x30000, 1)), unix.EINVAL, unchanged},
+		{"START bit 17 clear", typeSNP, initialised, cmdSTART, bytesAt(startParams(0x10000, 0)), unix.EINVAL, unchanged},
+		{"START SMT clear", typeSNP, initialised, cmdSTART, bytesAt(startParams(0x20000, 0)), unix.EINVAL, unchanged},
+		{"START MIGRATE_MA", typeSNP, initialised, cmdSTART, bytesAt(startParams(0x70000, 0)), unix.EINVAL, unchanged},
+		{"START SINGLE_SOCKET", typeSNP, initialised, cmdSTART, bytesAt(startParams(0x130000, 0)), unix.EINVAL, unchanged},
+		{"START CXL_ALLOW", typeSNP, initialised, cmdSTART, bytesAt(startParams(0x230000, 0)), unix.EINVAL, unchanged},
+		{"START PAGE_SWAP_DISABLE", typeSNP, initialised, cmdSTART, bytesAt(startParams(0x2030000, 0)), unix.EINVAL, unchanged},
+		{"START bit 26", typeSNP, initialised, cmdSTART, bytesAt(startParams(0x4030000, 0)), unix.EINVAL, unchanged},
+		{"START bit 63", typeSNP, initialised, cmdSTART, bytesAt(startParams(1<<63|0x30000, 0)), unix.EINVAL, unchanged},
 		{"START ABI 1.56", typeSNP, initialised, cmdSTART, bytesAt(startParams(0x30138, 0)), unix.EIO, 7},
 		{"START ABI 2.0", typeSNP, initialised, cmdSTART, bytesAt(startParams(0x30200, 0)), unix.EIO, 7},
-		{"START fault", typeSNP, initialised, cmdSTART, nowhere, unix.EFAULT, 0},
+		{"START fault", typeSNP, initialised, cmdSTART, nowhere, unix.EFAULT, unchanged},
 
-		{"UPDATE", typeSNP, ready, cmdUPDATE, page(1, pageSize, 1, 0), 0, 0},
-		{"UPDATE before INIT2", typeSNP, none, cmdUPDATE, page(1, pageSize, 1, 0), unix.EINVAL, 0},
-		{"UPDATE before START", typeSNP, initialised, cmdUPDATE, page(1, pageSize, 1, 0), unix.EINVAL, 0},
-		{"UPDATE fault", typeSNP, ready, cmdUPDATE, nowhere, unix.EFAULT, 0},
-		{"UPDATE len 0", typeSNP, ready, cmdUPDATE, page(1, 0, 1, 0), unix.EINVAL, 0},
-		{"UPDATE len unaligned", typeSNP, ready, cmdUPDATE, page(1, pageSize+1, 1, 0), unix.EINVAL, 0},
-		{"UPDATE flags", typeSNP, ready, cmdUPDATE, page(1, pageSize, 1, 1), unix.EINVAL, 0},
-		{"UPDATE type 0", typeSNP, ready, cmdUPDATE, page(1, pageSize, 0, 0), unix.EINVAL, 0},
-		{"UPDATE type VMSA", typeSNP, ready, cmdUPDATE, page(1, pageSize, 2, 0), unix.EINVAL, 0},
-		{"UPDATE type 7", typeSNP, ready, cmdUPDATE, page(1, pageSize, 7, 0), unix.EINVAL, 0},
-		{"UPDATE no slot", typeSNP, ready, cmdUPDATE, page(0x100000, pageSize, 1, 0), unix.EINVAL, 0},
-		{"UPDATE just behind a slot", typeSNP, ready, cmdUPDATE, page(0x1000, pageSize, 1, 0), unix.EINVAL, 0},
-		{"UPDATE gfn whose address overflows", typeSNP, ready, cmdUPDATE, page(1<<52, pageSize, 1, 0), unix.EINVAL, 0},
+		{"UPDATE", typeSNP, ready, cmdUPDATE, page(1, pageSize, 1, 0), 0, unchanged},
+		{"UPDATE before INIT2", typeSNP, none, cmdUPDATE, page(1, pageSize, 1, 0), unix.EINVAL, unchanged},
+		{"UPDATE before START", typeSNP, initialised, cmdUPDATE, page(1, pageSize, 1, 0), unix.EINVAL, unchanged},
+		{"UPDATE fault", typeSNP, ready, cmdUPDATE, nowhere, unix.EFAULT, unchanged},
+		{"UPDATE len 0", typeSNP, ready, cmdUPDATE, page(1, 0, 1, 0), unix.EINVAL, unchanged},
+		{"UPDATE len unaligned", typeSNP, ready, cmdUPDATE, page(1, pageSize+1, 1, 0), unix.EINVAL, unchanged},
+		{"UPDATE flags", typeSNP, ready, cmdUPDATE, page(1, pageSize, 1, 1), unix.EINVAL, unchanged},
+		{"UPDATE type 0", typeSNP, ready, cmdUPDATE, page(1, pageSize, 0, 0), unix.EINVAL, unchanged},
+		{"UPDATE type VMSA", typeSNP, ready, cmdUPDATE, page(1, pageSize, 2, 0), unix.EINVAL, unchanged},
+		{"UPDATE type 7", typeSNP, ready, cmdUPDATE, page(1, pageSize, 7, 0), unix.EINVAL, unchanged},
+		{"UPDATE no slot", typeSNP, ready, cmdUPDATE, page(0x100000, pageSize, 1, 0), unix.EINVAL, unchanged},
+		{"UPDATE just behind a slot", typeSNP, ready, cmdUPDATE, page(0x1000, pageSize, 1, 0), unix.EINVAL, unchanged},
+		{"UPDATE gfn whose address overflows", typeSNP, ready, cmdUPDATE, page(1<<52, pageSize, 1, 0), unix.EINVAL, unchanged},
 		{"UPDATE slot without guest_memfd", typeSNP, func(m *machine) {
 			ready(m)
 			m.must(m.vm.Ioctl(m, nrUserMemory, m.put(encode(uint32(5), uint32(0), uint64(1<<30), uint64(pageSize), uint64(0x10000)))))
 			m.must(m.attributes(1<<30, pageSize, 8))
-		}, cmdUPDATE, page(1<<30/pageSize, pageSize, 1, 0), unix.EINVAL, 0},
+		}, cmdUPDATE, page(1<<30/pageSize, pageSize, 1, 0), unix.EINVAL, unchanged},
 		{"UPDATE not private", typeSNP, func(m *machine) { ready(m); m.must(m.attributes(0x1000, pageSize, 0)) }, cmdUPDATE, page(1, pageSize, 1, 0), unix.EIO, 0},
 		{"UPDATE populated", typeSNP, func(m *machine) {
 			ready(m)
@@ -109,21 +109,21 @@ func TestEncryptOpErrors(t *testing.T) {
 		{"UPDATE after FINISH", typeSNP, launched, cmdUPDATE, page(1, pageSize, 1, 0), unix.EIO, 2},
 
 		{"FINISH", typeSNP, started, cmdFINISH, bytesAt(finish{}.bytes()), 0, 0},
-		{"FINISH before INIT2", typeSNP, none, cmdFINISH, bytesAt(finish{}.bytes()), unix.ENOTTY, 0},
-		{"FINISH before START", typeSNP, initialised, cmdFINISH, bytesAt(finish{}.bytes()), unix.EINVAL, 0},
-		{"FINISH fault", typeSNP, started, cmdFINISH, nowhere, unix.EFAULT, 0},
-		{"FINISH flags", typeSNP, started, cmdFINISH, bytesAt(finish{flags: 1}.bytes()), unix.EINVAL, 0},
+		{"FINISH before INIT2", typeSNP, none, cmdFINISH, bytesAt(finish{}.bytes()), unix.ENOTTY, unchanged},
+		{"FINISH before START", typeSNP, initialised, cmdFINISH, bytesAt(finish{}.bytes()), unix.EINVAL, unchanged},
+		{"FINISH fault", typeSNP, started, cmdFINISH, nowhere, unix.EFAULT, unchanged},
+		{"FINISH flags", typeSNP, started, cmdFINISH, bytesAt(finish{flags: 1}.bytes()), unix.EINVAL, unchanged},
 		{"FINISH twice", typeSNP, launched, cmdFINISH, bytesAt(finish{}.bytes()), unix.EIO, 2},
-		{"FINISH twice with a vCPU", typeSNP, func(m *machine) { m.start(); m.vcpu(0); a, _ := m.finish(finish{}); m.must(a) }, cmdFINISH, bytesAt(finish{}.bytes()), unix.EINVAL, 0},
+		{"FINISH twice with a vCPU", typeSNP, func(m *machine) { m.start(); m.vcpu(0); a, _ := m.finish(finish{}); m.must(a) }, cmdFINISH, bytesAt(finish{}.bytes()), unix.EINVAL, unchanged},
 		{"FINISH id_block without id_auth", typeSNP, started, cmdFINISH, func(m *machine) uint64 {
 			return m.put(finish{blockEn: 1, block: m.put(make([]byte, 96))}.bytes())
-		}, unix.EINVAL, 0},
+		}, unix.EINVAL, unchanged},
 		{"FINISH id_auth without id_block", typeSNP, started, cmdFINISH, func(m *machine) uint64 {
 			return m.put(finish{blockEn: 1, auth: m.put(make([]byte, 4096))}.bytes())
-		}, unix.EINVAL, 0},
+		}, unix.EINVAL, unchanged},
 		{"FINISH id_block fault", typeSNP, started, cmdFINISH, func(m *machine) uint64 {
 			return m.put(finish{blockEn: 1, block: 8, auth: m.put(make([]byte, 4096))}.bytes())
-		}, unix.EFAULT, 0},
+		}, unix.EFAULT, unchanged},
 		{"FINISH auth_key_en without id_block_en", typeSNP, started, cmdFINISH, bytesAt(finish{authEn: 1}.bytes()), 0, 0},
 		{"FINISH digest", typeSNP, ready1, cmdFINISH, func(m *machine) uint64 {
 			return m.put(finish{blockEn: 1, block: m.put(make([]byte, 96)), auth: m.put(make([]byte, 4096))}.bytes())
@@ -133,7 +133,7 @@ func TestEncryptOpErrors(t *testing.T) {
 			d := make([]byte, 128)
 			le.PutUint64(d[0x28:], 0x401)
 			m.must(m.vcpu(0).Ioctl(m, nrSetDebugRegs, m.put(d)))
-		}, cmdFINISH, bytesAt(finish{}.bytes()), unix.EINVAL, 0},
+		}, cmdFINISH, bytesAt(finish{}.bytes()), unix.EINVAL, unchanged},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			m := newMachine(t, c.typ)
@@ -182,7 +182,7 @@ func TestEncryptOpReadOnly(t *testing.T) {
 	m.memory16M()
 	data := m.put(updateParams(1, m.put(make([]byte, pageSize)), pageSize, 1, 0))
 	for _, frozen := range []string{"command", "parameters"} {
-		cmd := m.put(encode(uint32(cmdUPDATE), uint32(0), data, uint32(0), uint32(9)))
+		cmd := m.put(encode(uint32(cmdUPDATE), uint32(0), data, uint32(0), uint32(sevFD)))
 		at := map[string]uint64{"command": cmd, "parameters": data}[frozen]
 		m.readOnly[at/pageSize] = true
 		if a := m.vm.Ioctl(m, nrEncryptOp, cmd); a.Errno != unix.EFAULT {
@@ -193,7 +193,7 @@ func TestEncryptOpReadOnly(t *testing.T) {
 			t.Errorf("%s read-only: the page was taken", frozen)
 		}
 	}
-	cmd := m.put(encode(uint32(cmdUPDATE), uint32(0), data, uint32(0), uint32(9)))
+	cmd := m.put(encode(uint32(cmdUPDATE), uint32(0), data, uint32(0), uint32(sevFD)))
 	m.must(m.vm.Ioctl(m, nrEncryptOp, cmd))
 }
 
@@ -232,7 +232,7 @@ func TestFinishShortIDAuth(t *testing.T) {
 	}{
 		{4096, 0, 0}, {4095, 0, 0}, {0xC84, 0, 0}, {needed, 0, 0},
 		{needed - 1, unix.EIO, 0x0A}, {1, unix.EIO, 0x0A},
-		{0, unix.EFAULT, 0},
+		{0, unix.EFAULT, stale},
 	} {
 		m := newMachine(t, typeSNP)
 		m.start()

@@ -3,32 +3,59 @@ package kvm
 import (
 	"bytes"
 
-	"github.com/snplaunch/snplaunch/snp"
 	"golang.org/x/sys/unix"
+
+	"github.com/snplaunch/snplaunch/sim/psp"
+	"github.com/snplaunch/snplaunch/snp"
 )
 
 // policyMask are the policy bits that Linux 6.12 passes to the firmware
 // (SNP_POLICY_MASK_VALID): versions, SMT, bit 17, DEBUG, SINGLE_SOCKET.
 const policyMask = snp.GuestPolicy(0xFFFF) | snp.PolicySMT | snp.PolicyReservedOne | snp.PolicyDebug | snp.PolicySingleSocket
 
+// sevCommand is a struct kvm_sev_cmd: id u32, pad u32, data u64, error u32
+// (out), sev_fd u32.
+type sevCommand struct {
+	Caller
+	id     uint32
+	data   uint64
+	status snp.Status // error; stays what the caller put there unless the firmware is asked
+	sevFD  int
+}
+
+// issue gives a command to the Secure Processor through the caller's
+// descriptor of /dev/sev (__sev_issue_cmd).
+func (vm *VM) issue(cmd *sevCommand, fd int, command string, do func() snp.Status) reply {
+	if _, isSEV := cmd.Object(fd).(*SEV); !isSEV {
+		return reply{errno: unix.EBADF}
+	}
+	r := vm.host.firmware(command, do)
+	if r.told {
+		cmd.status = r.status
+	}
+	return r
+}
+
 // encryptOp answers KVM_MEMORY_ENCRYPT_OP (Linux arch/x86/kvm/svm/sev.c,
-// sev_mem_enc_ioctl): struct kvm_sev_cmd is id u32, pad u32, data u64, error
-// u32 (out), sev_fd u32. It is copied back whatever the outcome, but for
-// EFAULT, EPERM and an unknown id.
+// sev_mem_enc_ioctl). struct kvm_sev_cmd is copied back whatever the outcome,
+// but for EFAULT, EPERM and an unknown id.
 func (vm *VM) encryptOp(c Caller, arg uint64) Answer {
+	if vm.host.inject.lacks(LackSEV) {
+		return fail(unix.ENOTTY)
+	}
 	if arg == 0 { // how user space asks whether memory encryption exists
 		return ok()
 	}
-	cmd, e := load(c, arg, kvmSevCmdSize)
+	b, e := load(c, arg, kvmSevCmdSize)
 	if e != 0 {
 		return fail(e)
 	}
-	id, data := readU32(cmd), readU64(cmd[8:])
-	if vm.initialised && id < firstSNPCommand {
+	cmd := &sevCommand{Caller: c, id: readU32(b), data: readU64(b[8:]), status: snp.Status(readU32(b[16:])), sevFD: int(int32(readU32(b[20:])))}
+	if vm.initialised && cmd.id < firstSNPCommand {
 		return fail(unix.EPERM)
 	}
-	var do func(Caller, uint64) (Answer, snp.Status)
-	switch id {
+	var do func(*sevCommand) Answer
+	switch cmd.id {
 	case sevInit2:
 		do = vm.init2
 	case snpLaunchStart:
@@ -38,12 +65,12 @@ func (vm *VM) encryptOp(c Caller, arg uint64) Answer {
 	case snpLaunchFinish:
 		do = vm.launchFinish
 	default:
-		vm.host.opts.Logf("KVM_MEMORY_ENCRYPT_OP %d is not known: EINVAL", id)
+		vm.host.opts.Logf("KVM_MEMORY_ENCRYPT_OP %d is not known: EINVAL", cmd.id)
 		return fail(unix.EINVAL)
 	}
-	a, st := do(c, data)
-	putU32(cmd[16:], uint32(st))
-	if err := c.Write(arg, cmd); err != nil {
+	a := do(cmd)
+	putU32(b[16:], uint32(cmd.status))
+	if err := c.Write(arg, b); err != nil {
 		if a.Undo != nil {
 			a.Undo()
 		}
@@ -52,110 +79,142 @@ func (vm *VM) encryptOp(c Caller, arg uint64) Answer {
 	return a
 }
 
+// event is what an observer hears of a command.
+func (vm *VM) event(kind EventKind, cmd *sevCommand, errno unix.Errno, asked snp.Status) {
+	vm.host.observe(Event{Kind: kind, PID: cmd.PID(), VM: vm, Errno: int(errno), Status: asked, Guest: vm.guest})
+}
+
 // init2 answers KVM_SEV_INIT2: vmsa_features u64, flags u32, ghcb_version u16.
-func (vm *VM) init2(c Caller, data uint64) (Answer, snp.Status) {
-	b, e := load(c, data, kvmSevInitSize)
+// The platform is initialised already, so that the firmware has nothing to do.
+func (vm *VM) init2(cmd *sevCommand) Answer {
+	b, e := load(cmd, cmd.data, kvmSevInitSize)
 	if e != 0 {
-		return fail(e), 0
+		return fail(e)
+	}
+	refuse := func(e unix.Errno, st snp.Status) Answer {
+		vm.event(EventInit, cmd, e, st)
+		return fail(e)
 	}
 	features, flags, ghcb := readU64(b), readU32(b[8:]), readU16(b[12:])
 	if vm.typ != vmSNP || len(vm.vcpus) > 0 || flags != 0 || features&^supportedVMSAFeatures != 0 || ghcb > 2 {
-		return fail(unix.EINVAL), 0
+		return refuse(unix.EINVAL, 0)
+	}
+	if !vm.host.inject.dead {
+		if r := vm.host.firmware(cmdInit2, func() snp.Status { return snp.StatusSuccess }); r.failed() {
+			cmd.status = r.status
+			return refuse(r.errno, r.status)
+		}
 	}
 	vm.initialised = true
 	vm.vmsaFeatures = features | 1 // SNPActive
-	return Answer{Undo: func() { vm.initialised = false }}, 0
+	return Answer{Undo: func() { vm.initialised = false }}
 }
 
-// launchStart answers KVM_SEV_SNP_LAUNCH_START: policy u64, gosvw[16], flags u16.
-func (vm *VM) launchStart(c Caller, data uint64) (Answer, snp.Status) {
+// launchStart answers KVM_SEV_SNP_LAUNCH_START: policy u64, gosvw[16], flags
+// u16. The kernel gives the firmware three commands for it: SNP_GCTX_CREATE,
+// whose failure is always ENOTTY, SNP_LAUNCH_START and SNP_ACTIVATE.
+func (vm *VM) launchStart(cmd *sevCommand) Answer {
 	if !vm.initialised {
-		return fail(unix.ENOTTY), 0
+		return fail(unix.ENOTTY)
 	}
-	b, e := load(c, data, snpStartSize)
+	b, e := load(cmd, cmd.data, snpStartSize)
 	if e != 0 {
-		return fail(e), 0
+		return fail(e)
 	}
 	policy := snp.GuestPolicy(readU64(b))
-	report := func(errno unix.Errno, st snp.Status) (Answer, snp.Status) {
-		vm.host.observe(Event{Kind: EventStart, PID: c.PID(), VM: vm, Errno: int(errno), Status: st, Guest: vm.guest})
-		return fail(errno), st
+	report := func(errno unix.Errno, st snp.Status) Answer {
+		vm.event(EventStart, cmd, errno, st)
+		return fail(errno)
 	}
 	if vm.guest != nil || readU16(b[24:]) != 0 || policy&^policyMask != 0 || policy&snp.PolicyReservedOne == 0 ||
 		policy&snp.PolicySMT == 0 || policy&snp.PolicySingleSocket != 0 {
 		return report(unix.EINVAL, 0)
 	}
-	g := vm.host.platform.CreateContext()
+	var g *psp.Guest
+	r := vm.issue(cmd, cmd.sevFD, cmdGCTXCreate, func() snp.Status {
+		g = vm.host.platform.CreateContext()
+		return snp.StatusSuccess
+	})
+	switch {
+	case r.forced:
+		return report(r.errno, 0)
+	case r.failed():
+		return report(unix.ENOTTY, r.status)
+	}
 	var gosvw [16]byte
 	copy(gosvw[:], b[8:])
-	if st := g.LaunchStart(policy, gosvw); st != snp.StatusSuccess {
+	if r := vm.issue(cmd, cmd.sevFD, cmdLaunchStart, func() snp.Status { return g.LaunchStart(policy, gosvw) }); r.failed() {
 		g.Decommission()
-		return report(unix.EIO, st)
+		return report(r.errno, r.status)
 	}
 	vm.host.nextASID++
-	if st := g.Activate(vm.host.nextASID); st != snp.StatusSuccess {
+	if r := vm.issue(cmd, cmd.sevFD, cmdActivate, func() snp.Status { return g.Activate(vm.host.nextASID) }); r.failed() {
 		g.Decommission()
-		return report(unix.EIO, st)
+		return report(r.errno, r.status)
 	}
-	vm.guest = g
-	a, st := report(0, 0)
+	vm.guest, vm.sevFD = g, cmd.sevFD
+	a := report(0, 0)
 	a.Undo = func() {
 		vm.guest = nil
 		g.Decommission()
 	}
-	return a, st
+	return a
 }
 
 // launchUpdate answers KVM_SEV_SNP_LAUNCH_UPDATE: gfn_start, uaddr, len u64,
 // type u8, flags u16. What was done is taken off the request and written back.
-func (vm *VM) launchUpdate(c Caller, data uint64) (Answer, snp.Status) {
+//
+// A failure of any kind on the first page is EIO (snp_launch_update). Where not
+// even the page can be taken back from the firmware, KVM gives the VM up.
+func (vm *VM) launchUpdate(cmd *sevCommand) Answer {
 	if !vm.initialised || vm.guest == nil {
-		return fail(unix.EINVAL), 0
+		return fail(unix.EINVAL)
 	}
-	b, e := load(c, data, snpUpdateSize)
+	b, e := load(cmd, cmd.data, snpUpdateSize)
 	if e != 0 {
-		return fail(e), 0
+		return fail(e)
 	}
 	request := bytes.Clone(b)
 	gfn, uaddr, length := readU64(b), readU64(b[8:]), readU64(b[16:])
 	typ := snp.PageType(b[24])
 	if length == 0 || length%snp.PageSize != 0 || readU16(b[26:]) != 0 {
-		return fail(unix.EINVAL), 0
+		return fail(unix.EINVAL)
 	}
 	switch typ {
 	case snp.PageNormal, snp.PageZero, snp.PageUnmeasured, snp.PageSecrets, snp.PageCPUID:
 	default:
-		return fail(unix.EINVAL), 0
+		return fail(unix.EINVAL)
 	}
 	if gfn > 1<<52/snp.PageSize {
-		return fail(unix.EINVAL), 0
+		return fail(unix.EINVAL)
 	}
 	s, found := vm.slotAt(gfn * snp.PageSize)
 	if !found || s.gmem == nil {
-		return fail(unix.EINVAL), 0
+		return fail(unix.EINVAL)
 	}
 	// KVM does as much as the slot holds, or until a signal is pending; the
 	// caller asks again for the rest.
 	gpa := gfn * snp.PageSize
 	n := min(length, s.gpa+s.size-gpa, maxUpdate)
 
-	restore := vm.guest.Checkpoint()
+	unasked, restore := cmd.status, vm.guest.Checkpoint()
 	var taken []uint64
 	var corrected []byte // what a CPUID page held that the firmware has put right
 	var correctedAt uint64
 	undo := func() {
 		restore()
+		vm.dead = false
 		for _, p := range taken {
 			delete(s.gmem.populated, p)
 		}
 		if corrected != nil {
-			_ = c.Write(correctedAt, corrected)
+			_ = cmd.Write(correctedAt, corrected)
 		}
 	}
 	page := make([]byte, snp.PageSize)
 	var done uint64
 	var errno unix.Errno
-	var st snp.Status
+	var r reply
 	for ; done < n; done += snp.PageSize {
 		index := (s.gmemOffset + gpa + done - s.gpa) / snp.PageSize
 		if _, have := s.gmem.populated[index]; have || !vm.private.contains(gpa+done) {
@@ -164,7 +223,7 @@ func (vm *VM) launchUpdate(c Caller, data uint64) (Answer, snp.Status) {
 		}
 		clear(page)
 		if typ != snp.PageZero {
-			if err := c.Read(uaddr+done, page); err != nil {
+			if err := cmd.Read(uaddr+done, page); err != nil {
 				errno = unix.EIO
 				break
 			}
@@ -173,11 +232,21 @@ func (vm *VM) launchUpdate(c Caller, data uint64) (Answer, snp.Status) {
 		if typ == snp.PageCPUID {
 			before = bytes.Clone(page)
 		}
-		if st = vm.guest.LaunchUpdate(typ, gpa+done, page); st != snp.StatusSuccess {
+		update := func() snp.Status { return vm.guest.LaunchUpdate(typ, gpa+done, page) }
+		if done == 0 {
+			r = vm.issue(cmd, cmd.sevFD, cmdLaunchUpdate, update)
+		} else if st := update(); st != snp.StatusSuccess {
+			r = reply{errno: unix.EIO, status: st}
+		}
+		if r.failed() {
 			errno = unix.EIO
-			if typ == snp.PageCPUID {
+			if r.forced {
+				errno = r.errno
+			}
+			vm.dead = r.hung()
+			if typ == snp.PageCPUID && r.status == snp.StatusInvalidParam {
 				// The firmware has put in what it would accept; QEMU prints the difference.
-				_ = c.Write(uaddr+done, page)
+				_ = cmd.Write(uaddr+done, page)
 				corrected, correctedAt = before, uaddr+done
 			}
 			break
@@ -185,25 +254,29 @@ func (vm *VM) launchUpdate(c Caller, data uint64) (Answer, snp.Status) {
 		s.gmem.populated[index] = struct{}{}
 		taken = append(taken, index)
 	}
+	cmd.status = unasked // a page that was taken leaves it alone
 	if done == 0 {
-		vm.host.observe(Event{Kind: EventUpdate, PID: c.PID(), VM: vm, Errno: int(errno), Status: st, Guest: vm.guest,
+		if !r.forced {
+			cmd.status = r.status
+		}
+		vm.host.observe(Event{Kind: EventUpdate, PID: cmd.PID(), VM: vm, Errno: int(errno), Status: r.status, Guest: vm.guest,
 			Page: &snp.Update{Type: typ, GPA: gpa, Length: snp.PageSize}})
-		return Answer{Errno: errno, Undo: undo}, st
+		return Answer{Errno: errno, Undo: undo}
 	}
 	putU64(b, gfn+done/snp.PageSize)
 	putU64(b[16:], length-done)
 	if typ != snp.PageZero {
 		putU64(b[8:], uaddr+done)
 	}
-	if err := c.Write(data, b); err != nil {
+	if err := cmd.Write(cmd.data, b); err != nil {
 		undo()
-		return fail(unix.EFAULT), 0
+		return fail(unix.EFAULT)
 	}
 	// What stopped it half-way is told when the caller asks again.
 	return Answer{Undo: func() {
 		undo()
-		_ = c.Write(data, request)
-	}}, 0
+		_ = cmd.Write(cmd.data, request)
+	}}
 }
 
 // maxUpdate is how much one SNP_LAUNCH_UPDATE takes, 128 MiB, so that one call
@@ -212,31 +285,31 @@ const maxUpdate = 1 << 27
 
 // launchFinish answers KVM_SEV_SNP_LAUNCH_FINISH: id_block_uaddr, id_auth_uaddr
 // u64, id_block_en, auth_key_en, vcek_disabled u8, host_data[32], pad[3], flags u16.
-func (vm *VM) launchFinish(c Caller, data uint64) (Answer, snp.Status) {
+func (vm *VM) launchFinish(cmd *sevCommand) Answer {
 	if !vm.initialised {
-		return fail(unix.ENOTTY), 0
+		return fail(unix.ENOTTY)
 	}
 	if vm.guest == nil {
-		return fail(unix.EINVAL), 0
+		return fail(unix.EINVAL)
 	}
-	b, e := load(c, data, snpFinishSize)
+	b, e := load(cmd, cmd.data, snpFinishSize)
 	if e != 0 {
-		return fail(e), 0
+		return fail(e)
 	}
 	restore, launched := vm.guest.Checkpoint(), vm.launched
 	var sealed []*VCPU // by this call: an earlier one that failed has its own
 	undo := func() {
 		restore()
-		vm.launched = launched
+		vm.launched, vm.dead = launched, false
 		for _, v := range sealed {
 			v.protected = false
 		}
 	}
-	report := func(errno unix.Errno, st snp.Status) (Answer, snp.Status) {
-		vm.host.observe(Event{Kind: EventFinish, PID: c.PID(), VM: vm, Errno: int(errno), Status: st, Guest: vm.guest})
+	report := func(errno unix.Errno, st snp.Status) Answer {
+		vm.event(EventFinish, cmd, errno, st)
 		a := fail(errno)
 		a.Undo = undo
-		return a, st
+		return a
 	}
 	if readU16(b[54:]) != 0 {
 		return report(unix.EINVAL, 0)
@@ -245,8 +318,12 @@ func (vm *VM) launchFinish(c Caller, data uint64) (Answer, snp.Status) {
 		if v.protected || v.dr7()&^dr7Fixed != 0 {
 			return report(unix.EINVAL, 0)
 		}
-		if st := vm.guest.LaunchUpdate(snp.PageVMSA, snp.VMSAGPA, v.vmsaPage(vm.vmsaFeatures)); st != snp.StatusSuccess {
-			return report(unix.EIO, st)
+		r := vm.issue(cmd, cmd.sevFD, cmdLaunchUpdateVMSA, func() snp.Status {
+			return vm.guest.LaunchUpdate(snp.PageVMSA, snp.VMSAGPA, v.vmsaPage(vm.vmsaFeatures))
+		})
+		if r.failed() {
+			vm.dead = r.hung()
+			return report(r.errno, r.status)
 		}
 		v.protected = true
 		sealed = append(sealed, v)
@@ -257,7 +334,7 @@ func (vm *VM) launchFinish(c Caller, data uint64) (Answer, snp.Status) {
 		if idBlock == 0 || idAuth == 0 {
 			return report(unix.EINVAL, 0)
 		}
-		if p.IDBlock, e = load(c, idBlock, snp.IDBlockSize); e != 0 {
+		if p.IDBlock, e = load(cmd, idBlock, snp.IDBlockSize); e != 0 {
 			return report(e, 0)
 		}
 		// KVM reads 4096 bytes, though QEMU allocates what the base64 gave: a
@@ -265,17 +342,17 @@ func (vm *VM) launchFinish(c Caller, data uint64) (Answer, snp.Status) {
 		// a page that cannot be read, the rest is zero.
 		p.IDAuth = make([]byte, snp.IDAuthSize)
 		first := snp.PageSize - idAuth%snp.PageSize
-		if c.Read(idAuth, p.IDAuth[:first]) != nil {
+		if cmd.Read(idAuth, p.IDAuth[:first]) != nil {
 			return report(unix.EFAULT, 0)
 		}
-		if c.Read(idAuth+first, p.IDAuth[first:]) != nil {
+		if cmd.Read(idAuth+first, p.IDAuth[first:]) != nil {
 			clear(p.IDAuth[first:])
 		}
 	} else {
 		p.AuthorKeyEnabled = false // KVM passes it on with an ID block only
 	}
-	if st := vm.guest.LaunchFinish(p); st != snp.StatusSuccess {
-		return report(unix.EIO, st)
+	if r := vm.issue(cmd, vm.sevFD, cmdLaunchFinish, func() snp.Status { return vm.guest.LaunchFinish(p) }); r.failed() {
+		return report(r.errno, r.status)
 	}
 	vm.launched = true
 	return report(0, 0)

@@ -38,6 +38,10 @@ var msrIndices = []uint32{
 
 // Ioctl implements Object.
 func (s *System) Ioctl(c Caller, request uint32, arg uint64) Answer {
+	return s.host.serve(request, func() Answer { return s.ioctl(c, request, arg) })
+}
+
+func (s *System) ioctl(c Caller, request uint32, arg uint64) Answer {
 	switch request {
 	case ioGetAPIVersion:
 		return value(apiVersion)
@@ -99,9 +103,7 @@ func (s *System) deviceAttr(c Caller, arg uint64, get bool) Answer {
 }
 
 func (s *System) createVM(c Caller, typ uint64) Answer {
-	switch typ {
-	case vmDefault, vmSWProtected, vmSNP:
-	default:
+	if typ >= 63 || s.host.vmTypes()>>typ&1 == 0 {
 		return fail(unix.EINVAL)
 	}
 	f, err := newFile("snplaunch-vm", 0)

@@ -163,7 +163,7 @@ func TestDevSEV(t *testing.T) {
 	for cmd, want := range map[uint32]struct {
 		errno unix.Errno
 		error uint32
-	}{0: {unix.EIO, 0x15}, 5: {unix.EIO, 0x15}, 12: {unix.EIO, 0x15}, 13: {unix.EINVAL, 0}, 0xFFFFFFFF: {unix.EINVAL, 0}} {
+	}{0: {unix.EIO, 0x15}, 5: {unix.EIO, 0x15}, 12: {unix.EIO, 0x15}, 13: {unix.EINVAL, stale}, 0xFFFFFFFF: {unix.EINVAL, stale}} {
 		if a, fw := issue(cmd, out); a.Errno != want.errno || fw != want.error {
 			t.Errorf("command %d: %s, error %#x; want %s, %#x", cmd, errnoName(a.Errno), fw, errnoName(want.errno), want.error)
 		}

@@ -49,7 +49,7 @@ func TestUpdateTakesWhatWasDoneOffTheRequest(t *testing.T) {
 		}
 		src := m.put(contents)
 		a, fw, back := m.update(0x800, src, pages*pageSize, c.typ, 0)
-		if a.Errno != 0 || a.Value != 0 || fw != 0 {
+		if a.Errno != 0 || a.Value != 0 || fw != stale {
 			t.Errorf("%s: %+v, error %#x", c.name, a, fw)
 		}
 		wantUaddr := src + pages*pageSize
@@ -106,7 +106,7 @@ func TestUpdateStopsHalfWay(t *testing.T) {
 		errno unix.Errno
 		error uint32
 	}{
-		{"end of the slot", 1, 0xFFE, func(*machine, uint64) {}, 2, unix.EINVAL, 0},
+		{"end of the slot", 1, 0xFFE, func(*machine, uint64) {}, 2, unix.EINVAL, stale},
 		{"shared page", 1, 0x10, func(m *machine, _ uint64) { m.must(m.attributes(0x13*pageSize, pageSize, 0)) }, 3, unix.EIO, 0},
 		{"populated page", 1, 0x10, func(m *machine, _ uint64) { a, _, _ := m.update(0x11, 0, pageSize, 3, 0); m.must(a) }, 1, unix.EIO, 0},
 		{"source ends", 1, 0x10, nil, 2, unix.EIO, 0},
@@ -122,8 +122,8 @@ func TestUpdateStopsHalfWay(t *testing.T) {
 			c.setup(m, src)
 		}
 		a, fw, back := m.update(c.gfn, src, pages*pageSize, c.typ, 0)
-		if a.Errno != 0 || fw != 0 {
-			t.Errorf("%s: first call gives %s, error %#x; want 0, 0", c.name, errnoName(a.Errno), fw)
+		if a.Errno != 0 || fw != stale {
+			t.Errorf("%s: first call gives %s, error %#x; want 0 and no error told", c.name, errnoName(a.Errno), fw)
 		}
 		left := updateParams(c.gfn+c.done, src+c.done*pageSize, (pages-c.done)*pageSize, c.typ, 0)
 		if !bytes.Equal(back, left) {

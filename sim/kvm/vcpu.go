@@ -100,6 +100,13 @@ func (v *VCPU) xcr0() uint64 {
 
 // Ioctl implements Object.
 func (v *VCPU) Ioctl(c Caller, request uint32, arg uint64) Answer {
+	return v.vm.host.serve(request, func() Answer { return v.ioctl(c, request, arg) })
+}
+
+func (v *VCPU) ioctl(c Caller, request uint32, arg uint64) Answer {
+	if v.vm.dead {
+		return fail(unix.EIO)
+	}
 	switch request {
 	case ioRun:
 		return v.enter(c)

@@ -21,7 +21,9 @@ type VM struct {
 	initialised  bool // KVM_SEV_INIT2 done
 	vmsaFeatures uint64
 	guest        *psp.Guest // after SNP_LAUNCH_START
+	sevFD        int        // the descriptor of /dev/sev that it was started through
 	launched     bool       // SNP_LAUNCH_FINISH done
+	dead         bool       // KVM has given it up: kvm_vm_dead
 
 	irqchip [3][520]byte
 	clock   [48]byte
@@ -52,6 +54,13 @@ func (vm *VM) VCPUs() int { return len(vm.vcpus) }
 
 // Ioctl implements Object.
 func (vm *VM) Ioctl(c Caller, request uint32, arg uint64) Answer {
+	return vm.host.serve(request, func() Answer { return vm.ioctl(c, request, arg) })
+}
+
+func (vm *VM) ioctl(c Caller, request uint32, arg uint64) Answer {
+	if vm.dead {
+		return fail(unix.EIO)
+	}
 	switch request {
 	case ioCheckExtension:
 		return value(vm.host.extension(arg, vm))

@@ -125,8 +125,11 @@ func (l *loop) open(n *notification, addr uint64) {
 	}
 	o, err := l.host.Open(path.Clean(name))
 	if err != nil {
-		l.logf("%v", err)
-		l.send(response{ID: n.ID, Error: -int32(unix.ENOMEM)})
+		errno := unix.ENOMEM
+		if !errors.As(err, &errno) {
+			l.logf("%v", err)
+		}
+		l.send(response{ID: n.ID, Error: -int32(errno)})
 		return
 	}
 	if o == nil {
