@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/snplaunch/snplaunch/guest"
@@ -26,10 +27,18 @@ type Result struct {
 	HashTable   *hashes.Table       // nil without kernel hashes
 	HashPage    *[snp.PageSize]byte // the page that carries the table; nil without
 	HashPageGPA uint64
-	CPUSig      uint32 // RDX of every vCPU at reset
+
+	// What the save areas hold, see SaveArea.
+	VCPUs         int
+	CPUSig        uint32 // RDX of every vCPU at reset
+	GuestFeatures uint64 // SEV_FEATURES
 
 	// Warnings are sentences about what is unusual but not wrong.
 	Warnings []string
+
+	prefix  Context   // after all pages but the save areas
+	areas   saveAreas // nil where none are measured
+	vmsaGPA uint64
 }
 
 // Updates gives the updates without their sources, as Fold takes them.
@@ -174,6 +183,12 @@ func (r *Result) assemble(g *guest.Guest, opt Options, firmware []Page) error {
 		gpa = snp.VMSAGPA
 	}
 	cfg := vmsa.Config{Signature: r.CPUSig, Features: g.GuestFeatures, VMM: opt.VMM, NoFPU: opt.NoFPU}
+	r.VCPUs, r.GuestFeatures, r.vmsaGPA = g.VCPUs, g.GuestFeatures, gpa
+	r.areas = func(signature uint32, features uint64) (bsp, ap [snp.PageSize]byte) {
+		c := cfg
+		c.Signature, c.Features = signature, features
+		return vmsa.Page(c, true, reset), vmsa.Page(c, false, reset)
+	}
 
 	var c Context
 	if opt.FirmwareDigest != nil {
@@ -183,11 +198,16 @@ func (r *Result) assemble(g *guest.Guest, opt Options, firmware []Page) error {
 		c.Extend(p.Update)
 	}
 	r.FirmwareDigest = c.LD
-	rest := append(SectionPages(r.Image, hash, opt.VMM), VMSAPages(cfg, g.VCPUs, reset, gpa)...)
-	for _, p := range rest {
+	sections := SectionPages(r.Image, hash, opt.VMM)
+	for _, p := range sections {
 		c.Extend(p.Update)
 	}
-	r.Pages = append(firmware, rest...)
+	r.prefix = c
+	areas := VMSAPages(cfg, g.VCPUs, reset, gpa)
+	for _, p := range areas {
+		c.Extend(p.Update)
+	}
+	r.Pages = slices.Concat(firmware, sections, areas)
 	r.LaunchDigest = c.LD
 	return nil
 }
