@@ -13,20 +13,22 @@ import (
 var errRefused = errors.New("the firmware stopped before it started the kernel")
 
 // Firmware that has given up spins: its vCPU shows the same instruction
-// pointer in every sample, is not halted, and uses the processor all the while.
-// The last counts because on a busy machine a vCPU that merely waits for its
-// turn shows the same instruction pointer too.
+// pointer in every sample, is not halted, uses the processor all the while, and
+// nobody else does. The last two count because on a busy machine a vCPU shows the
+// same instruction pointer too when it waits for its turn, or when it waits in
+// a loop for another vCPU that does.
 const (
 	sampleEvery    = 150 * time.Millisecond
 	stalledSamples = 8
 	stalledRunning = time.Second
+	othersRunning  = stalledRunning / 10
 )
 
 // watchRefusal gives an error when the firmware of a guest under TCG stands
 // still. It ends without one when ctx does or QEMU no longer answers.
 func watchRefusal(ctx context.Context, v *vm) error {
-	thread, err := v.qmp.VCPUThread(ctx, 0)
-	if err != nil {
+	threads, err := v.qmp.VCPUThreads(ctx)
+	if err != nil || len(threads) == 0 {
 		return nil
 	}
 	tick := time.NewTicker(sampleEvery)
@@ -44,33 +46,45 @@ func watchRefusal(ctx context.Context, v *vm) error {
 		if err != nil {
 			return nil
 		}
-		used, err := threadTime(thread)
-		if err != nil {
-			return nil
+		look := look{rip: regs.RIP, halted: regs.Halted}
+		for i, tid := range threads {
+			used, err := threadTime(tid)
+			if err != nil {
+				return nil
+			}
+			if i == 0 {
+				look.used = used
+			} else if tid != threads[0] { // one thread may run them all
+				look.others += used
+			}
 		}
-		if s.sample(regs.RIP, regs.Halted, used) {
+		if s.sample(look) {
 			return errRefused
 		}
 	}
 }
 
-// stall is what the samples of one vCPU have shown since it last moved.
-type stall struct {
-	rip     uint64
-	samples int
-	since   time.Duration // processor time of the thread when it last moved
+// look is one sample of the bootstrap vCPU.
+type look struct {
+	rip          uint64
+	halted       bool
+	used, others time.Duration // processor time of its thread, and of all other vCPUs' threads
 }
 
-// sample takes one look: instruction pointer, whether the vCPU is halted, and
-// the processor time that its thread has used. It says whether the vCPU has
-// given up.
-func (s *stall) sample(rip uint64, halted bool, used time.Duration) bool {
-	if rip != s.rip || halted || s.samples == 0 {
-		*s = stall{rip: rip, samples: 1, since: used}
+// stall is what the samples have shown since the vCPU last moved.
+type stall struct {
+	first   look
+	samples int
+}
+
+// sample says whether the vCPU has given up, judging by one look more.
+func (s *stall) sample(l look) bool {
+	if s.samples == 0 || l.rip != s.first.rip || l.halted || l.others-s.first.others > othersRunning {
+		*s = stall{first: l, samples: 1}
 		return false
 	}
 	s.samples++
-	return s.samples > stalledSamples && used-s.since >= stalledRunning
+	return s.samples > stalledSamples && l.used-s.first.used >= stalledRunning
 }
 
 // userHZ is the unit of times in /proc/PID/stat, the same on every Linux that Go runs on.

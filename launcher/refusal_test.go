@@ -6,18 +6,19 @@ import (
 )
 
 func TestStall(t *testing.T) {
-	const step = sampleEvery
+	running := func(i int) time.Duration { return time.Duration(i) * sampleEvery }
 	for _, c := range []struct {
 		name    string
-		sample  func(i int) (rip uint64, halted bool, used time.Duration)
+		sample  func(i int) look
 		refused bool
 	}{
-		{"spins", func(i int) (uint64, bool, time.Duration) { return 0x1000, false, time.Duration(i) * step }, true},
-		{"gets no processor time", func(int) (uint64, bool, time.Duration) { return 0x1000, false, time.Second }, false},
-		{"moves", func(i int) (uint64, bool, time.Duration) { return uint64(i), false, time.Duration(i) * step }, false},
-		{"halted", func(i int) (uint64, bool, time.Duration) { return 0x1000, true, time.Duration(i) * step }, false},
-		{"two places in turn", func(i int) (uint64, bool, time.Duration) { return uint64(i % 2), false, time.Duration(i) * step }, false},
-		{"at address 0", func(i int) (uint64, bool, time.Duration) { return 0, false, time.Duration(i) * step }, true},
+		{"spins", func(i int) look { return look{rip: 0x1000, used: running(i)} }, true},
+		{"spins at address 0", func(i int) look { return look{used: running(i)} }, true},
+		{"gets no processor time", func(int) look { return look{rip: 0x1000, used: time.Second} }, false},
+		{"waits for another vCPU", func(i int) look { return look{rip: 0x1000, used: running(i), others: running(i) / 4} }, false},
+		{"moves", func(i int) look { return look{rip: uint64(i), used: running(i)} }, false},
+		{"is halted", func(i int) look { return look{rip: 0x1000, halted: true, used: running(i)} }, false},
+		{"in two places in turn", func(i int) look { return look{rip: uint64(i % 2), used: running(i)} }, false},
 	} {
 		var s stall
 		refused := false

@@ -1,23 +1,26 @@
 package qmp
 
 import (
+	"cmp"
 	"context"
-	"fmt"
+	"slices"
 )
 
-// VCPUThread gives the id of the host thread that runs a vCPU, by cpu-index.
-func (c *Client) VCPUThread(ctx context.Context, vcpu int) (int, error) {
-	var cpus []struct {
+// VCPUThreads gives the ids of the host threads that run the vCPUs, in the
+// order of cpu-index.
+func (c *Client) VCPUThreads(ctx context.Context) ([]int, error) {
+	type info struct {
 		CPUIndex int `json:"cpu-index"`
 		ThreadID int `json:"thread-id"`
 	}
+	var cpus []info
 	if err := c.Execute(ctx, "query-cpus-fast", nil, &cpus); err != nil {
-		return 0, err
+		return nil, err
 	}
-	for _, cpu := range cpus {
-		if cpu.CPUIndex == vcpu {
-			return cpu.ThreadID, nil
-		}
+	slices.SortFunc(cpus, func(a, b info) int { return cmp.Compare(a.CPUIndex, b.CPUIndex) })
+	out := make([]int, len(cpus))
+	for i, cpu := range cpus {
+		out[i] = cpu.ThreadID
 	}
-	return 0, fmt.Errorf("query-cpus-fast knows no vCPU %d", vcpu)
+	return out, nil
 }

@@ -186,22 +186,14 @@ func TestQEMUHelpers(t *testing.T) {
 	}
 	_, err := c.Registers(ctx, 2)
 	mustBe(t, err, GenericError)
-	var threads []int
-	for vcpu := range 2 {
-		tid, err := c.VCPUThread(ctx, vcpu)
-		if err != nil {
-			t.Fatal(err)
-		}
+	threads, err := c.VCPUThreads(ctx)
+	if err != nil || len(threads) != 2 || threads[0] == threads[1] {
+		t.Errorf("the threads of two vCPUs are %d, %v", threads, err)
+	}
+	for _, tid := range threads {
 		if _, err := os.Stat(fmt.Sprintf("/proc/%d/stat", tid)); err != nil {
-			t.Errorf("the thread of vCPU %d: %v", vcpu, err)
+			t.Errorf("the thread of a vCPU: %v", err)
 		}
-		threads = append(threads, tid)
-	}
-	if threads[0] == threads[1] {
-		t.Errorf("both vCPUs have thread %d", threads[0])
-	}
-	if tid, err := c.VCPUThread(ctx, 2); err == nil {
-		t.Errorf("a third vCPU has thread %d", tid)
 	}
 	if out, err := c.HumanMonitor(ctx, "info status"); err != nil || !strings.Contains(out, "prelaunch") {
 		t.Errorf("HumanMonitor: %q, %v", out, err)
