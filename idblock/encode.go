@@ -1,6 +1,7 @@
 package idblock
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/sha512"
@@ -102,6 +103,10 @@ func EncodeSignatureASN1(der []byte) (snp.SignatureBytes, error) {
 	}
 	if len(rest) != 0 {
 		return snp.SignatureBytes{}, fmt.Errorf("signature has %d bytes after its DER", len(rest))
+	}
+	// encoding/asn1 passes over members after s.
+	if again, err := asn1.Marshal(v); err != nil || !bytes.Equal(again, der) {
+		return snp.SignatureBytes{}, errors.New("signature is not the DER of r and s alone")
 	}
 	return EncodeSignature(v.R, v.S)
 }

@@ -127,29 +127,6 @@ func TestSign(t *testing.T) {
 	}
 }
 
-// TestRFC6979 signs the message of RFC 6979, A.2.6, P-384 with SHA-384,
-// message "sample", and wants that document's r and s.
-func TestRFC6979(t *testing.T) {
-	d, _ := hex.DecodeString("6B9D3DAD2E1B8C1C05B19875B6659F4DE23C3B667BF297BA9AA47740787137D896D5724E4C70A825F872C9EA60D2EDF5")
-	k, err := ecdsa.ParseRawPrivateKey(elliptic.P384(), d)
-	if err != nil {
-		t.Fatal(err)
-	}
-	raw, err := sign(k, []byte("sample"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i, want := range []string{
-		"94EDBB92A5ECB8AAD4736E56C691916B3F88140666CE9FA73D64C4EA95AD133C81A648152E44ACF96E36DD1E80FABE46",
-		"99EF4AEB15F178CEA1FE40DB2603138F130E740A19624526203B6351D0A3A94FA329C145786E679E7B82C71A38628AC8",
-	} {
-		w, _ := new(big.Int).SetString(want, 16)
-		if got := littleEndian(raw[72*i : 72*i+72]); got.Cmp(w) != 0 {
-			t.Errorf("%c\n got %096X\nwant %s", "rs"[i], got, want)
-		}
-	}
-}
-
 func TestVerify(t *testing.T) {
 	b := block()
 	good, err := Sign(b, key(t, 1), key(t, 2))
@@ -384,36 +361,6 @@ func TestKeyFiles(t *testing.T) {
 		}
 	}
 
-	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
-		t.Fatal(err)
-	}
-	rsaDER, _ := x509.MarshalPKCS8PrivateKey(rsaKey)
-	p256DER, _ := x509.MarshalECPrivateKey(p256)
-	for name, c := range map[string]struct {
-		data []byte
-		hint string
-	}{
-		"RSA":            {asPEM("PRIVATE KEY", rsaDER), "only P-384"},
-		"P-256":          {asPEM("EC PRIVATE KEY", p256DER), "P-256"},
-		"encrypted":      {asPEM("ENCRYPTED PRIVATE KEY", pkcs8), "encrypted"},
-		"old encryption": {pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Headers: map[string]string{"Proc-Type": "4,ENCRYPTED", "DEK-Info": "AES-256-CBC,00"}, Bytes: sec1}), "encrypted"},
-		"two keys":       {append(asPEM("EC PRIVATE KEY", sec1), asPEM("EC PRIVATE KEY", sec1)...), "more than one"},
-		"certificate":    {asPEM("CERTIFICATE", pkix), "CERTIFICATE"},
-		"parameters":     {params, "no private key"},
-		"broken PEM":     {[]byte("-----BEGIN EC PRIVATE KEY-----\nAAAA\n"), "no private key"},
-		"nothing":        {nil, "neither a SEC1 nor a PKCS#8"},
-		"text":           {[]byte("hello"), "neither a SEC1 nor a PKCS#8"},
-		"a large file":   {make([]byte, 1<<20), "no key file"},
-	} {
-		p := filepath.Join(dir, "bad")
-		if err := os.WriteFile(p, c.data, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := LoadKey(p); err == nil || !strings.Contains(err.Error(), c.hint) || !strings.Contains(err.Error(), p) {
-			t.Errorf("%s: got %v, want %q and the path in it", name, err, c.hint)
-		}
-	}
 	if _, err := LoadKey(filepath.Join(dir, "none")); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("missing file: got %v", err)
 	}
@@ -490,14 +437,32 @@ func TestFiles(t *testing.T) {
 func TestParseLaunchDigest(t *testing.T) {
 	want := block().LD
 	b64 := base64.StdEncoding.EncodeToString(want[:])
-	for _, s := range []string{want.String(), strings.ToUpper(want.String()), b64} {
+	for _, s := range []string{want.String(), strings.ToUpper(want.String()), b64, "0x" + want.String(), "0X" + want.String()} {
 		if got, err := ParseLaunchDigest(s); err != nil || got != want {
 			t.Errorf("%q: %s, %v", s, got, err)
 		}
 	}
-	for _, s := range []string{"", "0x" + want.String(), want.String()[:95], b64 + "=", b64[:63] + "*", want.String()[:64] + " ", strings.Repeat("z", 96), strings.Repeat("A", 62) + "=="} {
+	for _, s := range []string{"", "0y" + want.String(), want.String()[:95], b64 + "=", b64[:63] + "*", want.String()[:64] + " ", strings.Repeat("z", 96), strings.Repeat("A", 62) + "=="} {
 		if _, err := ParseLaunchDigest(s); err == nil {
 			t.Errorf("%q passes", s)
+		}
+	}
+}
+
+// TestMistakenLaunchDigests: what is likely to be given by mistake is named.
+func TestMistakenLaunchDigests(t *testing.T) {
+	want := block().LD.String()
+	for s, hint := range map[string]string{
+		base64.StdEncoding.EncodeToString([]byte(want)):                    "base64 of hexadecimal digits",
+		base64.StdEncoding.EncodeToString([]byte("0x" + want)):             "base64 of hexadecimal digits",
+		"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855": "SHA-256",
+		want[:95]: "got 95 characters",
+		base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{200}, 96)):     "got 128 characters",
+		base64.RawURLEncoding.EncodeToString(bytes.Repeat([]byte{0xFB}, 48)): "has the length of base64 but is none",
+		strings.Repeat("g", 96): "launch digest",
+	} {
+		if got, err := ParseLaunchDigest(s); err == nil || !strings.Contains(err.Error(), hint) {
+			t.Errorf("%q: %v, %v; want %q", s, got, err, hint)
 		}
 	}
 }

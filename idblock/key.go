@@ -1,7 +1,6 @@
 package idblock
 
 import (
-	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -16,8 +15,19 @@ import (
 // maxKeyFile is more than any P-384 key file has, in bytes.
 const maxKeyFile = 64 << 10
 
-// ErrNotP384 marks a key that is an ECDSA key of another curve.
-var ErrNotP384 = errors.New("the firmware takes only P-384 keys (make one with `snplaunch idblock keygen`)")
+// Errors that callers of LoadKey and LoadPublicKey tell apart.
+var (
+	// ErrNotP384 marks a key of another curve or another kind.
+	ErrNotP384 = errors.New("the firmware takes only P-384 keys (make one with `snplaunch idblock keygen`)")
+	// ErrEncrypted marks an encrypted key that was opened without a Password.
+	ErrEncrypted = errors.New("it is encrypted, and no password was given (decrypt it with `openssl pkcs8 -in KEY -out NEWKEY`)")
+	// ErrWrongPassword marks an encrypted key that its password does not open.
+	ErrWrongPassword = errors.New("the password is wrong (or the file is damaged)")
+)
+
+// Password gives the password of an encrypted key. It is called only when the
+// key turns out to be encrypted; nil means that there is none.
+type Password func() ([]byte, error)
 
 // GenerateKey makes a P-384 key.
 func GenerateKey() (*ecdsa.PrivateKey, error) {
@@ -27,10 +37,26 @@ func GenerateKey() (*ecdsa.PrivateKey, error) {
 // WriteKey writes a private key as PKCS#8 PEM into a new file of mode 0600.
 // It never writes over an existing file.
 func WriteKey(path string, key *ecdsa.PrivateKey) error {
+	return writeKey(path, key, "PRIVATE KEY", func(der []byte) ([]byte, error) { return der, nil })
+}
+
+// WriteEncryptedKey is WriteKey with a password, which must not be empty:
+// encrypted PKCS#8 (PBES2, AES-256-CBC), which openssl reads, too.
+func WriteEncryptedKey(path string, key *ecdsa.PrivateKey, password []byte) error {
+	if len(password) == 0 {
+		return fmt.Errorf("writing key %s: an empty password protects nothing", path)
+	}
+	return writeKey(path, key, "ENCRYPTED PRIVATE KEY", func(der []byte) ([]byte, error) { return encryptPKCS8(der, password) })
+}
+
+func writeKey(path string, key *ecdsa.PrivateKey, pemType string, seal func([]byte) ([]byte, error)) error {
 	if err := checkCurve(&key.PublicKey); err != nil {
 		return fmt.Errorf("writing key %s: %w", path, err)
 	}
 	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err == nil {
+		der, err = seal(der)
+	}
 	if err != nil {
 		return fmt.Errorf("writing key %s: %w", path, err)
 	}
@@ -41,7 +67,7 @@ func WriteKey(path string, key *ecdsa.PrivateKey) error {
 	if err != nil {
 		return fmt.Errorf("writing key: %w", err)
 	}
-	err = pem.Encode(f, &pem.Block{Type: "PRIVATE KEY", Bytes: der})
+	err = pem.Encode(f, &pem.Block{Type: pemType, Bytes: der})
 	if err == nil {
 		err = f.Sync()
 	}
@@ -55,99 +81,54 @@ func WriteKey(path string, key *ecdsa.PrivateKey) error {
 	return nil
 }
 
-// LoadKey reads a P-384 private key: PEM or DER, SEC1 ("EC PRIVATE KEY") or
-// PKCS#8 ("PRIVATE KEY").
-func LoadKey(path string) (*ecdsa.PrivateKey, error) {
+// EncodePublicKeyPEM gives a public key as "PUBLIC KEY" PEM, for those who
+// sign elsewhere or verify.
+func EncodePublicKeyPEM(pub *ecdsa.PublicKey) ([]byte, error) {
+	if err := checkCurve(pub); err != nil {
+		return nil, err
+	}
+	der, err := x509.MarshalPKIXPublicKey(pub)
+	if err != nil {
+		return nil, err
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), nil
+}
+
+// LoadKey reads a P-384 private key that is not encrypted: PEM or DER, SEC1
+// ("EC PRIVATE KEY") or PKCS#8 ("PRIVATE KEY").
+func LoadKey(path string) (*ecdsa.PrivateKey, error) { return LoadKeyWith(path, nil) }
+
+// LoadKeyWith is LoadKey for keys that may be encrypted: PKCS#8 with PBES2
+// ("ENCRYPTED PRIVATE KEY"), or the older "Proc-Type: 4,ENCRYPTED" that
+// `openssl ec -aes256` writes.
+func LoadKeyWith(path string, password Password) (*ecdsa.PrivateKey, error) {
 	raw, err := readKeyFile(path)
 	if err != nil {
 		return nil, err
 	}
-	key, err := ParseKey(raw)
+	key, err := ParseKey(raw, password)
 	if err != nil {
 		return nil, fmt.Errorf("key %s: %w", path, err)
 	}
 	return key, nil
 }
 
-// ParseKey reads a P-384 private key as LoadKey does.
-func ParseKey(raw []byte) (*ecdsa.PrivateKey, error) {
-	der, err := privateDER(raw)
-	if err != nil {
-		return nil, err
-	}
-	key, err := x509.ParseECPrivateKey(der)
-	if err != nil {
-		any, pkcs8Err := x509.ParsePKCS8PrivateKey(der)
-		if pkcs8Err != nil {
-			return nil, fmt.Errorf("neither a SEC1 nor a PKCS#8 private key (as SEC1: %v; as PKCS#8: %v)", err, pkcs8Err)
-		}
-		var ok bool
-		if key, ok = any.(*ecdsa.PrivateKey); !ok {
-			return nil, fmt.Errorf("it is a %T: %w", any, ErrNotP384)
-		}
-	}
-	if err := checkCurve(&key.PublicKey); err != nil {
-		return nil, err
-	}
-	return key, nil
-}
+// LoadPublicKey reads the public half of a P-384 key from a public key (PEM or
+// DER, "PUBLIC KEY"), from an X.509 certificate, or from any file that LoadKey
+// reads.
+func LoadPublicKey(path string) (*ecdsa.PublicKey, error) { return LoadPublicKeyWith(path, nil) }
 
-// LoadPublicKey reads the public half of a P-384 key from a public key file
-// (PEM or DER, "PUBLIC KEY") or from any file that LoadKey reads.
-func LoadPublicKey(path string) (*ecdsa.PublicKey, error) {
+// LoadPublicKeyWith is LoadPublicKey for private keys that may be encrypted.
+func LoadPublicKeyWith(path string, password Password) (*ecdsa.PublicKey, error) {
 	raw, err := readKeyFile(path)
 	if err != nil {
 		return nil, err
 	}
-	der := raw
-	if block, _ := pem.Decode(raw); block != nil && block.Type == "PUBLIC KEY" {
-		der = block.Bytes
-	}
-	if any, err := x509.ParsePKIXPublicKey(der); err == nil {
-		pub, ok := any.(*ecdsa.PublicKey)
-		if !ok {
-			return nil, fmt.Errorf("key %s: it is a %T: %w", path, any, ErrNotP384)
-		}
-		if err := checkCurve(pub); err != nil {
-			return nil, fmt.Errorf("key %s: %w", path, err)
-		}
-		return pub, nil
-	}
-	key, err := ParseKey(raw)
+	pub, err := ParsePublicKey(raw, password)
 	if err != nil {
 		return nil, fmt.Errorf("key %s: %w", path, err)
 	}
-	return &key.PublicKey, nil
-}
-
-// privateDER takes the one private key out of PEM; what is not PEM is DER.
-func privateDER(raw []byte) ([]byte, error) {
-	if !bytes.Contains(raw, []byte("-----BEGIN ")) {
-		return raw, nil
-	}
-	var der []byte
-	for rest := raw; ; {
-		var block *pem.Block
-		if block, rest = pem.Decode(rest); block == nil {
-			break
-		}
-		switch {
-		case block.Type == "EC PARAMETERS": // openssl ecparam -genkey puts it first
-		case block.Type == "ENCRYPTED PRIVATE KEY" || block.Headers["DEK-Info"] != "":
-			return nil, errors.New("it is encrypted (decrypt it with `openssl pkcs8 -in KEY -out NEWKEY`)")
-		case block.Type == "EC PRIVATE KEY" || block.Type == "PRIVATE KEY":
-			if der != nil {
-				return nil, errors.New("the file has more than one private key (give a file with one)")
-			}
-			der = block.Bytes
-		default:
-			return nil, fmt.Errorf("found PEM %q (want EC PRIVATE KEY or PRIVATE KEY)", block.Type)
-		}
-	}
-	if der == nil {
-		return nil, errors.New("no private key in this PEM file (want EC PRIVATE KEY or PRIVATE KEY)")
-	}
-	return der, nil
+	return pub, nil
 }
 
 func readKeyFile(path string) ([]byte, error) {

@@ -14,6 +14,8 @@ type Line struct {
 	Field  string `json:"field"`
 	Value  string `json:"value"`
 	Remark string `json:"remark,omitempty"`
+	// Unusual marks what no check of the firmware looks at, see Remarks.
+	Unusual bool `json:"-"`
 }
 
 // String gives "FIELD: value (remark)".
@@ -31,7 +33,7 @@ func (l Line) String() string {
 func Show(block *snp.IDBlock, rawAuth []byte) ([]Line, error) {
 	version := Line{Field: "VERSION", Value: fmt.Sprint(block.Version)}
 	if block.Version != snp.IDBlockVersion {
-		version.Remark = fmt.Sprintf("the specification has only %d", snp.IDBlockVersion)
+		version.Remark, version.Unusual = fmt.Sprintf("the specification has only %d", snp.IDBlockVersion), true
 	}
 	lines := []Line{
 		{Field: "LD", Value: block.LD.String()},
@@ -62,7 +64,7 @@ func Show(block *snp.IDBlock, rawAuth []byte) ([]Line, error) {
 	}
 	reserved := Line{Field: "reserved bytes", Value: "zero"}
 	if !snp.IDAuthReservedZero(rawAuth) {
-		reserved = Line{Field: "reserved bytes", Value: "not zero", Remark: "the specification wants zero; firmware 1.55.25 was observed not to look"}
+		reserved = Line{Field: "reserved bytes", Value: "not zero", Remark: "the specification wants zero; firmware 1.55.25 was observed not to look", Unusual: true}
 	}
 	lines = append(lines, reserved)
 	verdict := Line{Field: "signatures", Value: "good"}
@@ -96,7 +98,7 @@ func signature(field string, raw snp.SignatureBytes) []Line {
 	}
 	l := []Line{{Field: field + ".R", Value: fmt.Sprintf("%096x", r)}, {Field: field + ".S", Value: fmt.Sprintf("%096x", s)}}
 	if !zero(raw[sigEnd:]) {
-		l[1].Remark = "bytes after S are not zero"
+		l[1].Remark, l[1].Unusual = "bytes after S are not zero", true
 	}
 	return l
 }
@@ -115,7 +117,7 @@ func publicKey(field string, raw snp.PublicKeyBytes) []Line {
 	}
 	digest := Line{Field: strings.TrimSuffix(field, "_KEY") + "_KEY_DIGEST", Value: DigestPublicKey(raw).String()}
 	if !zero(raw[keyEnd:]) {
-		digest.Remark = "bytes after QY are not zero, and the digest covers them"
+		digest.Remark, digest.Unusual = "bytes after QY are not zero, and the digest covers them", true
 	}
 	return append(out, digest)
 }

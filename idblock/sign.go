@@ -70,3 +70,32 @@ func sign(s crypto.Signer, msg []byte) (snp.SignatureBytes, error) {
 	}
 	return EncodeSignatureASN1(der)
 }
+
+// Signed is what a signer outside this program made: a public key, and its
+// signature in the firmware's encoding (see ParseSignature).
+type Signed struct {
+	Key       *ecdsa.PublicKey
+	Signature snp.SignatureBytes
+}
+
+// Assemble makes the ID authentication information from signatures that were
+// made elsewhere, e.g. in an HSM: by the ID key over the block's 96 bytes, and
+// by the author key, unless author is nil, over the ID key as EncodePublicKey
+// gives it. Nothing is given that does not pass Verify.
+func Assemble(block *snp.IDBlock, id Signed, author *Signed) (*snp.IDAuth, error) {
+	auth := &snp.IDAuth{IDKeyAlgo: snp.KeyAlgoECDSAP384, IDBlockSig: id.Signature}
+	var err error
+	if auth.IDKey, err = EncodePublicKey(id.Key); err != nil {
+		return nil, fmt.Errorf("ID key: %w", err)
+	}
+	if author != nil {
+		auth.AuthorKeyAlgo, auth.IDKeySig = snp.KeyAlgoECDSAP384, author.Signature
+		if auth.AuthorKey, err = EncodePublicKey(author.Key); err != nil {
+			return nil, fmt.Errorf("author key: %w", err)
+		}
+	}
+	if err := Verify(block, auth, author != nil); err != nil {
+		return nil, err
+	}
+	return auth, nil
+}
