@@ -26,7 +26,7 @@ func completionVerb(e *env, args []string) error {
   case $COMP_CWORD in
     1) words=%q ;;
     2) case ${COMP_WORDS[1]} in
-         idblock) words="create verify show keygen" ;;
+         idblock) words="create prepare assemble verify show key-digest keygen" ;;
          report) words="show verify" ;;
          sim) words="exec root" ;;
          completion) words="bash zsh fish" ;;

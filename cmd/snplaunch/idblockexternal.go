@@ -161,40 +161,37 @@ func signedElsewhere(keyFile, sigFile string) (*idblock.Signed, error) {
 	return &idblock.Signed{Key: key, Signature: sig}, nil
 }
 
-// mixedUp says what was signed instead, where it is one of the usual mistakes.
+// mixedUp says what was signed instead and by whom, where it is one of the
+// usual mistakes.
 func mixedUp(block *snp.IDBlock, id, author *idblock.Signed) string {
-	raw := block.Bytes()
-	blockDigest := sha512.Sum384(raw[:])
-	messages := []struct {
-		name string
-		data []byte
-	}{{"the SHA-384 of the ID block, hashed once more: let the signer take the digest as it is, or give it " + blockTBS, blockDigest[:]}, {"the ID block", raw[:]}}
-	if key, err := idblock.EncodePublicKey(id.Key); err == nil {
-		keyDigest := sha512.Sum384(key[:])
-		messages = append(messages, struct {
-			name string
-			data []byte
-		}{"the ID key", key[:]}, struct {
-			name string
-			data []byte
-		}{"the SHA-384 of the ID key, hashed once more: let the signer take the digest as it is, or give it " + keyTBS, keyDigest[:]})
+	type named[T any] struct {
+		name  string
+		value T
 	}
-	signers := []struct {
-		name   string
-		signed *idblock.Signed
-		right  string
-	}{{"ID key", id, "the ID block"}}
+	signatures := []named[snp.SignatureBytes]{{"ID key", id.Signature}}
+	keys := []named[*ecdsa.PublicKey]{{"ID key", id.Key}}
 	if author != nil {
-		signers = append(signers, struct {
-			name   string
-			signed *idblock.Signed
-			right  string
-		}{"author key", author, "the ID key"})
+		signatures = append(signatures, named[snp.SignatureBytes]{"author key", author.Signature})
+		keys = append(keys, named[*ecdsa.PublicKey]{"author key", author.Key})
 	}
-	for _, s := range signers {
-		for _, m := range messages {
-			if m.name != s.right && signs(s.signed.Key, s.signed.Signature, m.data) {
-				return fmt.Sprintf("the %s's signature is over %s", s.name, m.name)
+	encoded, err := idblock.EncodePublicKey(id.Key)
+	if err != nil {
+		return err.Error()
+	}
+	raw := block.Bytes()
+	blockDigest, keyDigest := sha512.Sum384(raw[:]), sha512.Sum384(encoded[:])
+	const again = ", hashed once more: let the signer take the digest as it is, or give it the data"
+	messages := []named[[]byte]{
+		{"the ID block", raw[:]}, {"the ID key", encoded[:]},
+		{"the SHA-384 of the ID block" + again, blockDigest[:]}, {"the SHA-384 of the ID key" + again, keyDigest[:]},
+	}
+	right := map[string]string{"ID key": "the ID block", "author key": "the ID key"}
+	for _, sig := range signatures {
+		for _, k := range keys {
+			for _, m := range messages {
+				if !(sig.name == k.name && right[k.name] == m.name) && signs(k.value, sig.value, m.value) {
+					return fmt.Sprintf("what was given as the %s's signature is the %s's over %s", sig.name, k.name, m.name)
+				}
 			}
 		}
 	}

@@ -45,10 +45,10 @@ func (p *passwordFlags) check() error {
 // of gives the password of a key, from where the flags say or from the
 // terminal.
 func (p *passwordFlags) of(e *env, path string) idblock.Password {
-	return func() ([]byte, error) { return p.read(e, "Password of "+path, path) }
+	return func() ([]byte, error) { return p.read(e, "Password of "+path) }
 }
 
-func (p *passwordFlags) read(e *env, prompt, path string) ([]byte, error) {
+func (p *passwordFlags) read(e *env, prompt string) ([]byte, error) {
 	switch {
 	case p.env != "":
 		v, ok := os.LookupEnv(p.env)
@@ -71,7 +71,7 @@ func (p *passwordFlags) read(e *env, prompt, path string) ([]byte, error) {
 	}
 	tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
 	if err != nil {
-		return nil, usageError("%s is encrypted and there is no terminal to ask for its password: give --%spassword-env NAME or --%spassword-file FILE", path, p.flagPrefix, p.flagPrefix)
+		return nil, usageError("its password is needed and there is no terminal to ask for it: give --%spassword-env NAME or --%spassword-file FILE", p.flagPrefix, p.flagPrefix)
 	}
 	defer tty.Close()
 	return askTerminal(e.ctx, tty, prompt)
@@ -110,7 +110,7 @@ func askTerminal(ctx context.Context, tty *os.File, prompt string) ([]byte, erro
 // newPassword asks for a password that is about to protect something: twice,
 // when it is typed.
 func (p *passwordFlags) newPassword(e *env, path string) ([]byte, error) {
-	first, err := p.read(e, "New password of "+path, path)
+	first, err := p.read(e, "New password of "+path)
 	if err != nil {
 		return nil, err
 	}
@@ -120,7 +120,7 @@ func (p *passwordFlags) newPassword(e *env, path string) ([]byte, error) {
 	if p.given() {
 		return first, nil
 	}
-	second, err := p.read(e, "The same again", path)
+	second, err := p.read(e, "The same again")
 	if err != nil {
 		return nil, err
 	}

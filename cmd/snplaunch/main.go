@@ -74,7 +74,7 @@ func init() {
 		{"run", "measure, sign, launch, attest and compare a guest", "[guest.yaml] [flags] [-- COMMAND…]", runVerb},
 		{"measure", "compute the launch digest", "[guest.yaml] [flags]", measureVerb},
 		{"hashes", "print the kernel-hashes table", "[guest.yaml] [flags]", hashesVerb},
-		{"idblock", "ID blocks: create, verify, show, keygen", "create|verify|show|keygen [flags]", idblockVerb},
+		{"idblock", "ID blocks and their keys", "create|prepare|assemble|verify|show|key-digest|keygen [flags]", idblockVerb},
 		{"report", "attestation reports: show, verify", "show|verify FILE [flags]", reportVerb},
 		{"sim", "the software SNP host: exec, root", "exec [flags] -- COMMAND… | root", simVerb},
 		{"setup", "fetch QEMU, firmware and kernel where they are missing, build the initramfs", "[flags]", setupVerb},
