@@ -18,6 +18,12 @@ type Page struct {
 	Source string `json:"source"`
 }
 
+// Sources of pages that have no number.
+const (
+	sourceFirmware = "firmware"
+	sourceHashes   = "kernel hashes"
+)
+
 // firmwareBuffer is how much of a firmware image is read at once, in bytes.
 const firmwareBuffer = 128 << 10
 
@@ -42,7 +48,7 @@ func FirmwarePages(r io.ReaderAt, img *ovmf.Image) ([]Page, error) {
 			if len(pages) == 0 || last != *page {
 				last, digest = *page, sha512.Sum384(page[:])
 			}
-			pages = append(pages, Page{normal(img.BaseGPA+uint64(len(pages))*snp.PageSize, digest), "firmware"})
+			pages = append(pages, Page{normal(img.BaseGPA+uint64(len(pages))*snp.PageSize, digest), sourceFirmware})
 		}
 	}
 	return pages, nil
@@ -74,7 +80,7 @@ func SectionPages(img *ovmf.Image, hash *HashPage, vmm vmsa.VMM) []Page {
 				if gpa == hash.GPA {
 					page = hash.Contents
 				}
-				u, source = normal(gpa, sha512.Sum384(page[:])), "kernel hashes"
+				u, source = normal(gpa, sha512.Sum384(page[:])), sourceHashes
 			}
 			*dst = append(*dst, Page{u, source})
 		}

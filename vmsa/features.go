@@ -52,7 +52,10 @@ var featureNames = []struct {
 }
 
 // DescribeFeatures gives SEV_FEATURES in words: "0x21 (SNPActive, DebugSwap)".
-func DescribeFeatures(f uint64) string {
+func DescribeFeatures(f uint64) string { return fmt.Sprintf("0x%x (%s)", f, featureWords(f)) }
+
+// featureWords names the bits of SEV_FEATURES.
+func featureWords(f uint64) string {
 	var words []string
 	for _, n := range featureNames {
 		if f&n.bit != 0 {
@@ -65,7 +68,7 @@ func DescribeFeatures(f uint64) string {
 	if len(words) == 0 {
 		words = append(words, "none")
 	}
-	return fmt.Sprintf("0x%x (%s)", f, strings.Join(words, ", "))
+	return strings.Join(words, ", ")
 }
 
 // ReservedFeatures gives the bits of f that have no name.
