@@ -17,14 +17,25 @@ type Guest struct {
 	Initrd   string // (initrd) path; empty: none
 	Append   string // (append) kernel command line, taken to the byte
 
+	// SHA-256 of kernel, initrd, and command line with its NUL byte, as the
+	// hashes table has them. Beside a file or a command line they must agree
+	// with it; in its place they suffice to measure, not to launch.
+	KernelSHA256 *[32]byte // (kernel_sha256)
+	InitrdSHA256 *[32]byte // (initrd_sha256)
+	AppendSHA256 *[32]byte // (append_sha256)
+
 	VCPUs     int     // (vcpus)
-	CPU       string  // (cpu) QEMU CPU model, e.g. EPYC-v4
+	CPU       string  // (cpu) argument of QEMU's -cpu, e.g. EPYC-v4
 	CPUSig    *uint32 // (cpu_sig) EAX of CPUID function 1; overrides CPU for measuring
 	MemoryMiB int     // (memory_mib)
 
 	// KernelHashes (kernel_hashes) asks for a measured table of kernel, initrd
 	// and command line. It means nothing without a kernel; see UsesKernelHashes.
-	KernelHashes  bool
+	KernelHashes bool
+	// HostKernel (host_kernel) is the kernel of the host, as vmsa.LookupHost
+	// takes it; empty means vmsa.DefaultHost. SetHostKernel sets it together with what it
+	// means for GuestFeatures.
+	HostKernel    string
 	GuestFeatures uint64          // (guest_features) SEV_FEATURES of every vCPU
 	Policy        snp.GuestPolicy // (policy)
 	HostData      snp.HostData    // (host_data) zero unless HostDataSet
@@ -85,10 +96,26 @@ func Default() Guest {
 	}
 }
 
+// SetHostKernel says which kernel the host runs and takes GuestFeatures from it.
+func (g *Guest) SetHostKernel(name string) error {
+	p, err := vmsa.LookupHost(name)
+	if err != nil {
+		return err
+	}
+	g.HostKernel, g.GuestFeatures = name, p.Features|vmsa.SNPActive
+	return nil
+}
+
+// HostProfile is what HostKernel stands for.
+func (g *Guest) HostProfile() (vmsa.HostProfile, error) { return vmsa.LookupHost(g.HostKernel) }
+
+// HasKernel says whether there is a kernel, as a file or by its digest.
+func (g *Guest) HasKernel() bool { return g.Kernel != "" || g.KernelSHA256 != nil }
+
 // UsesKernelHashes says whether the table is made: hashes are asked for and
 // there is a kernel. QEMU must get kernel-hashes=on exactly then, because with
 // it and without a kernel it aborts (Assertion `sev_snp->kernel_hashes_data').
-func (g *Guest) UsesKernelHashes() bool { return g.KernelHashes && g.Kernel != "" }
+func (g *Guest) UsesKernelHashes() bool { return g.KernelHashes && g.HasKernel() }
 
 // Signature is the CPU signature that is measured: CPUSig, or that of CPU.
 func (g *Guest) Signature() (uint32, error) {

@@ -19,28 +19,70 @@ type Inputs struct {
 	Initrd   *Input // nil without an initrd
 }
 
-// Input is one opened file.
+// Input is one opened file, or other bytes that stand for one.
 type Input struct {
-	Path string
-	File *os.File
-	Size int64 // bytes, when it was opened
+	Path string   // name for messages; empty where only the digest is known
+	File *os.File // nil for an Input that was not opened from a file
+	Size int64    // bytes, when it was opened
 
+	reader   io.ReaderAt // nil where only the digest is known
+	want     *[32]byte   // what the SHA-256 must be
 	modified time.Time
 	once     sync.Once
 	sum      [32]byte
 	err      error
 }
 
+// NewInput makes an Input of size bytes that r gives, e.g. of a bytes.Reader.
+// name is for messages.
+func NewInput(name string, r io.ReaderAt, size int64) *Input {
+	return &Input{Path: name, Size: size, reader: r}
+}
+
+// DigestInput makes an Input of which only the SHA-256 is known. what names
+// it in messages.
+func DigestInput(what string, sum [32]byte) *Input {
+	in := &Input{Path: what, sum: sum}
+	in.once.Do(func() {})
+	return in
+}
+
+// HasContents says whether there are bytes to read, and not only their digest.
+func (i *Input) HasContents() bool { return i.reader != nil }
+
+// ReadAt implements io.ReaderAt.
+func (i *Input) ReadAt(p []byte, off int64) (int, error) {
+	if i.reader == nil {
+		return 0, fmt.Errorf("%s is known by its digest only (give the file)", i.Path)
+	}
+	return i.reader.ReadAt(p, off)
+}
+
 // Open opens the guest's files for reading. All that cannot be opened is
 // reported at once. Close ends it.
-func (g *Guest) Open() (*Inputs, error) {
+func (g *Guest) Open() (*Inputs, error) { return g.open(true) }
+
+// OpenBoot is Open without the firmware.
+func (g *Guest) OpenBoot() (*Inputs, error) { return g.open(false) }
+
+func (g *Guest) open(firmware bool) (*Inputs, error) {
 	in := &Inputs{}
 	var f findings
 	for _, p := range []struct {
 		field, path string
+		sum         *[32]byte
 		dst         **Input
-	}{{"firmware", g.Firmware, &in.Firmware}, {"kernel", g.Kernel, &in.Kernel}, {"initrd", g.Initrd, &in.Initrd}} {
-		if p.path == "" && p.field != "firmware" {
+		wanted      bool
+	}{
+		{"firmware", g.Firmware, nil, &in.Firmware, firmware},
+		{"kernel", g.Kernel, g.KernelSHA256, &in.Kernel, g.HasKernel()},
+		{"initrd", g.Initrd, g.InitrdSHA256, &in.Initrd, g.Initrd != "" || g.InitrdSHA256 != nil},
+	} {
+		if !p.wanted {
+			continue
+		}
+		if p.path == "" && p.sum != nil {
+			*p.dst = DigestInput(p.field, *p.sum)
 			continue
 		}
 		input, err := OpenInput(p.path)
@@ -48,6 +90,7 @@ func (g *Guest) Open() (*Inputs, error) {
 			f.add(p.field, quote(p.path), reason(err), "give the path of a readable file")
 			continue
 		}
+		input.want = p.sum
 		*p.dst = input
 	}
 	if err := f.result("opening the guest's files"); err != nil {
@@ -87,14 +130,14 @@ func OpenInput(path string) (*Input, error) {
 		file.Close()
 		return nil, err
 	}
-	return &Input{Path: path, File: file, Size: st.Size(), modified: st.ModTime()}, nil
+	return &Input{Path: path, File: file, Size: st.Size(), reader: file, modified: st.ModTime()}, nil
 }
 
 // Close closes all files; every error is reported.
 func (in *Inputs) Close() error {
 	var errs []error
 	for _, i := range []*Input{in.Firmware, in.Kernel, in.Initrd} {
-		if i != nil {
+		if i != nil && i.File != nil {
 			errs = append(errs, i.File.Close())
 		}
 	}
@@ -102,7 +145,7 @@ func (in *Inputs) Close() error {
 }
 
 // Reader reads the whole file from its start, whatever was read before.
-func (i *Input) Reader() io.Reader { return io.NewSectionReader(i.File, 0, i.Size) }
+func (i *Input) Reader() io.Reader { return io.NewSectionReader(i, 0, i.Size) }
 
 // SHA256 gives the file's SHA-256. It is computed on the first call, streaming,
 // and kept; concurrent calls are safe. A file that changes meanwhile is an error.
@@ -116,14 +159,20 @@ func (i *Input) SHA256() ([32]byte, error) {
 			i.err = fmt.Errorf("reading %s: %w", i.Path, err)
 			return
 		}
-		i.sum, i.err = sum, i.Unchanged()
+		i.sum = sum
+		if i.err = i.Unchanged(); i.err == nil && i.want != nil && *i.want != i.sum {
+			i.err = fmt.Errorf("%s has the SHA-256 %x, but %x was given for it (give the file that was meant, or leave one of the two out)", i.Path, i.sum, *i.want)
+		}
 	})
 	return i.sum, i.err
 }
 
 // Unchanged says whether the file still has the size and time of modification
-// that it had when it was opened.
+// that it had when it was opened. What is no file counts as unchanged.
 func (i *Input) Unchanged() error {
+	if i.File == nil {
+		return nil
+	}
 	st, err := i.File.Stat()
 	if err != nil {
 		return fmt.Errorf("reading %s: %w", i.Path, err)

@@ -18,7 +18,7 @@ const seals = unix.F_SEAL_WRITE | unix.F_SEAL_GROW | unix.F_SEAL_SHRINK | unix.F
 // is an error. It is to be called before anything was hashed.
 func (in *Inputs) Seal() error {
 	for _, i := range []*Input{in.Firmware, in.Kernel, in.Initrd} {
-		if i == nil {
+		if i == nil || !i.HasContents() {
 			continue
 		}
 		if err := i.seal(); err != nil {
@@ -37,7 +37,7 @@ func (i *Input) seal() error {
 		return fmt.Errorf("no memory for a copy of %s: %w", i.Path, err)
 	}
 	copied := os.NewFile(uintptr(fd), i.Path)
-	n, err := io.Copy(copied, io.LimitReader(i.File, i.Size))
+	n, err := io.Copy(copied, i.Reader())
 	if err == nil && n != i.Size {
 		err = io.ErrUnexpectedEOF
 	}
@@ -58,7 +58,9 @@ func (i *Input) seal() error {
 		copied.Close()
 		return fmt.Errorf("the copy of %s: %w", i.Path, err)
 	}
-	i.File.Close()
-	i.File, i.modified = copied, st.ModTime()
+	if i.File != nil {
+		i.File.Close()
+	}
+	i.File, i.reader, i.modified = copied, copied, st.ModTime()
 	return nil
 }

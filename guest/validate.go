@@ -1,11 +1,14 @@
 package guest
 
 import (
+	"crypto/sha256"
+	"errors"
 	"fmt"
 	"strings"
 
 	multierror "github.com/hashicorp/go-multierror"
 
+	"github.com/snplaunch/snplaunch/hashes"
 	"github.com/snplaunch/snplaunch/snp"
 	"github.com/snplaunch/snplaunch/vmsa"
 )
@@ -24,6 +27,10 @@ type FieldError struct {
 	Value  string
 	Reason string
 	Remedy string
+
+	// Measurable says that there is a launch digest all the same: the finding is about
+	// launching.
+	Measurable bool
 }
 
 // Error names field, value, reason and remedy in one sentence.
@@ -35,7 +42,12 @@ func (e *FieldError) Error() string {
 type findings struct{ errs *multierror.Error }
 
 func (f *findings) add(field, value, reason, remedy string) {
-	f.errs = multierror.Append(f.errs, &FieldError{field, value, reason, remedy})
+	f.errs = multierror.Append(f.errs, &FieldError{Field: field, Value: value, Reason: reason, Remedy: remedy})
+}
+
+// launch adds what keeps a guest from being launched, but not from being measured.
+func (f *findings) launch(field, value, reason, remedy string) {
+	f.errs = multierror.Append(f.errs, &FieldError{field, value, reason, remedy, true})
 }
 
 // result gives all findings as one error, or nil.
@@ -59,12 +71,36 @@ func (f *findings) result(what string) error {
 // Validate checks everything that can be judged without opening a file. All
 // findings come at once: the error is a *multierror.Error of *FieldError.
 func (g *Guest) Validate() error {
+	f := g.findings()
+	return f.result("guest description")
+}
+
+// ValidateMeasure is Validate for those who only measure: obstacles are the
+// findings that leave a launch digest, err has the others.
+func (g *Guest) ValidateMeasure() (obstacles []error, err error) {
+	all := g.findings()
+	if all.errs == nil {
+		return nil, nil
+	}
+	var f findings
+	for _, e := range all.errs.Errors {
+		var field *FieldError
+		if errors.As(e, &field) && field.Measurable {
+			obstacles = append(obstacles, e)
+		} else {
+			f.errs = multierror.Append(f.errs, e)
+		}
+	}
+	return obstacles, f.result("guest description")
+}
+
+func (g *Guest) findings() findings {
 	var f findings
 	g.validateParts(&f)
 	g.validateMachine(&f)
 	g.validateLaunch(&f)
 	g.IDBlock.validate(&f)
-	return f.result("guest description")
+	return f
 }
 
 func (g *Guest) validateParts(f *findings) {
@@ -74,11 +110,35 @@ func (g *Guest) validateParts(f *findings) {
 	if g.Firmware == "" {
 		f.add("firmware", "missing", "an SNP guest starts from an OVMF image", "give the path of OVMF.amdsev.fd")
 	}
-	if g.Kernel == "" && g.Initrd != "" {
+	if !g.HasKernel() && g.Initrd != "" {
 		f.add("initrd", quote(g.Initrd), "QEMU takes an initrd only with a kernel", "give a kernel or leave the initrd out")
 	}
-	if g.Kernel == "" && g.Append != "" {
+	if !g.HasKernel() && g.Append != "" {
 		f.add("append", quote(g.Append), "QEMU takes a command line only with a kernel", "give a kernel or leave the command line out")
+	}
+	for _, d := range []struct {
+		field, file string
+		sum         *[32]byte
+		given       bool // whether what the digest is of is there, too
+	}{
+		{"kernel_sha256", "kernel", g.KernelSHA256, g.Kernel != ""},
+		{"initrd_sha256", "initrd", g.InitrdSHA256, g.Initrd != ""},
+		{"append_sha256", "append", g.AppendSHA256, g.Append != ""},
+	} {
+		if d.sum == nil {
+			continue
+		}
+		if !g.HasKernel() {
+			f.add(d.field, fmt.Sprintf("%x", *d.sum), "QEMU takes it only with a kernel", "give a kernel or kernel_sha256, or leave it out")
+		}
+		if !d.given && (d.field != "append_sha256" || *d.sum != sha256.Sum256([]byte{0})) {
+			f.launch(d.field, fmt.Sprintf("%x", *d.sum), "a digest can be measured, but not launched", "give "+d.file+" beside it")
+		}
+	}
+	if g.AppendSHA256 != nil && g.Append != "" {
+		if sum, err := hashes.Cmdline(g.Append); err == nil && sum != *g.AppendSHA256 {
+			f.add("append_sha256", fmt.Sprintf("%x", *g.AppendSHA256), fmt.Sprintf("append with its NUL byte has the SHA-256 %x", sum), "give one of them")
+		}
 	}
 	for _, p := range []struct{ field, value string }{{"firmware", g.Firmware}, {"kernel", g.Kernel}, {"initrd", g.Initrd}, {"append", g.Append}} {
 		noNUL(f, p.field, p.value)
@@ -95,11 +155,11 @@ func (g *Guest) validateMachine(f *findings) {
 			f.add("cpu", quote(g.CPU), err.Error(), "or set cpu_sig to EAX of the guest's CPUID function 1")
 		}
 	} else if g.CPU == "" {
-		f.add("cpu", "missing", "cpu_sig says what is measured, not what QEMU runs", "give a QEMU CPU model")
+		f.launch("cpu", "missing", "cpu_sig says what is measured, not what QEMU runs", "give a QEMU CPU model")
 	}
 	noNUL(f, "cpu", g.CPU)
 	if g.MemoryMiB < minMemoryMiB || g.MemoryMiB > maxMemoryMiB {
-		f.add("memory_mib", fmt.Sprint(g.MemoryMiB), "the firmware's launch pages must lie in memory", fmt.Sprintf("use %d to %d; 512 suits a small Linux", minMemoryMiB, maxMemoryMiB))
+		f.launch("memory_mib", fmt.Sprint(g.MemoryMiB), "the firmware's launch pages must lie in memory", fmt.Sprintf("use %d to %d; 512 suits a small Linux", minMemoryMiB, maxMemoryMiB))
 	}
 	if g.Timeout < 0 {
 		f.add("timeout", g.Timeout.String(), "it is negative", "use e.g. 60s, or 0 for the launcher's own")
@@ -111,10 +171,15 @@ func (g *Guest) validateMachine(f *findings) {
 
 func (g *Guest) validateLaunch(f *findings) {
 	if g.GuestFeatures&vmsa.SNPActive == 0 {
-		f.add("guest_features", vmsa.DescribeFeatures(g.GuestFeatures), "bit 0 (SNPActive) is clear, which makes it no SNP guest", "use 0x1")
+		f.launch("guest_features", vmsa.DescribeFeatures(g.GuestFeatures), "bit 0 (SNPActive) is clear, which makes it no SNP guest", "use 0x1")
 	}
 	if r := vmsa.ReservedFeatures(g.GuestFeatures); r != 0 {
-		f.add("guest_features", vmsa.DescribeFeatures(g.GuestFeatures), fmt.Sprintf("bits 0x%x are reserved", r), "use 0x1, or 0x21 for old host kernels with DebugSwap")
+		f.launch("guest_features", vmsa.DescribeFeatures(g.GuestFeatures), fmt.Sprintf("bits 0x%x are reserved", r), "use 0x1, or 0x21 for old host kernels with DebugSwap")
+	}
+	if p, err := g.HostProfile(); err != nil {
+		f.add("host_kernel", quote(g.HostKernel), err.Error(), "or leave it out for "+vmsa.DefaultHost().Name)
+	} else if g.HostKernel != "" && p.SNP && p.Features != g.GuestFeatures {
+		f.add("guest_features", vmsa.DescribeFeatures(g.GuestFeatures), fmt.Sprintf("host kernel %s launches with %s", g.HostKernel, vmsa.DescribeFeatures(p.Features)), "give one of them")
 	}
 	// The policy is not judged here: what KVM and the firmware refuse must be
 	// launchable, so that their refusal can be seen. PolicyRemarks has the words.

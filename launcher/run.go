@@ -89,8 +89,8 @@ func (r *run) prepare(launch bool) error {
 	if err := r.g.Validate(); err != nil {
 		return err
 	}
-	if r.g.GuestFeatures != 1 {
-		return fmt.Errorf("guest_features 0x%x: QEMU launches every guest with 0x1, so this guest can be measured but not run; leave guest_features out", r.g.GuestFeatures)
+	if err := r.checkHost(); err != nil {
+		return err
 	}
 	inputs, err := r.g.Open()
 	if err != nil {

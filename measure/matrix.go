@@ -66,8 +66,14 @@ func Matrix(r *Result, a Axes) (iter.Seq[Cell], error) {
 	if r.areas == nil {
 		return nil, ErrNoSaveAreas
 	}
+	if !r.Mode.secureNestedPaging() {
+		return nil, fmt.Errorf("a matrix is one of SNP launch digests, not of mode %s", r.Mode)
+	}
 	if err := a.check(); err != nil {
 		return nil, err
+	}
+	if r.oneVCPU && a.VCPUs[len(a.VCPUs)-1] > 1 {
+		return nil, ErrNoResetEIP
 	}
 	return func(yield func(Cell) bool) { r.matrix(&a, yield) }, nil
 }

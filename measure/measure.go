@@ -16,11 +16,15 @@ import (
 
 // Result is a predicted launch.
 type Result struct {
-	LaunchDigest   snp.LaunchDigest
+	Mode Mode
+	// Digest is the answer: 48 bytes, or 32 for SEV and SEV-ES.
+	Digest []byte
+
+	LaunchDigest   snp.LaunchDigest // Digest of the SNP modes
 	FirmwareDigest snp.LaunchDigest // after the firmware pages alone: sev-snp-measure's "OVMF hash"
 
-	// Pages are all updates in order. After Options.FirmwareDigest the
-	// firmware's are missing.
+	// Pages are all updates in order; none for SEV and SEV-ES. After
+	// Options.FirmwareDigest the firmware's are missing.
 	Pages []Page
 
 	Image       *ovmf.Image
@@ -30,15 +34,21 @@ type Result struct {
 
 	// What the save areas hold, see SaveArea.
 	VCPUs         int
-	CPUSig        uint32 // RDX of every vCPU at reset
-	GuestFeatures uint64 // SEV_FEATURES
+	CPUSig        uint32           // RDX of every vCPU at reset
+	GuestFeatures uint64           // SEV_FEATURES
+	ResetEIP      *uint32          // where vCPUs other than the first start; nil where nothing says so
+	Host          vmsa.HostProfile // what was assumed of the host's kernel
 
+	// Obstacles are reasons why a guest that has this digest would not launch
+	// or not boot under QEMU. Each is a sentence that says what to do.
+	Obstacles []error
 	// Warnings are sentences about what is unusual but not wrong.
 	Warnings []string
 
 	prefix  Context   // after all pages but the save areas
 	areas   saveAreas // nil where none are measured
 	vmsaGPA uint64
+	oneVCPU bool // nothing says where further vCPUs start
 }
 
 // Updates gives the updates without their sources, as Fold takes them.
@@ -50,82 +60,85 @@ func (r *Result) Updates() []snp.Update {
 	return out
 }
 
-// Options are what a guest description does not say. The zero value is a
+// Options are what a guest description does not say. The zero value is an SNP
 // launch by QEMU on KVM.
 type Options struct {
-	VMM vmsa.VMM
+	Mode Mode
+	VMM  vmsa.VMM
+
+	// SVSM is the COCONUT-SVSM image of mode SVSM, and VarsSize the size in bytes of the
+	// variable store between it and the firmware.
+	SVSM     *guest.Input
+	VarsSize int64
 
 	// FirmwareDigest, where not nil, stands for the contents of the firmware
 	// image: folding starts from it and the image is read for its tables only.
 	FirmwareDigest *snp.LaunchDigest
 
-	// VMSAGPA is the guest-physical address of all save areas; 0 means
-	// snp.VMSAGPA, which KVM always uses. GCE uses 0xFFFFFFFFFF000 on Genoa.
+	// VMSAGPA is the guest-physical address of all save areas; 0 means what
+	// VMM and processor make of it, see vmsa.VMM.SaveAreaGPA.
 	VMSAGPA uint64
 
-	// NoFPU is vmsa.Config's, for host kernels before Linux 6.9.
+	// NoFPU is vmsa.Config's; it is also on where the guest's host profile says so.
 	NoFPU bool
+
+	// RDX, where not nil, is RDX of every vCPU, whatever VMM and description
+	// say: for digests of other times (EC2 left 0 until 2026).
+	RDX *uint32
+
+	// Strict makes an error of every obstacle, before anything is hashed.
+	Strict bool
 }
 
-// Why a guest cannot be measured although its description is sound. ErrNoResetEIP
-// and the errors of package ovmf are further reasons.
-var (
-	// ErrNoMetadata: QEMU says "Failed to locate SEV metadata header".
-	ErrNoMetadata = errors.New("firmware has no SEV metadata, so it cannot start an SNP guest (use OVMF.amdsev.fd, or an OVMF.fd of EDK2 2023.02 or later)")
-	// ErrHashesOff: the AmdSev build's blob verifier denies a kernel without a table.
-	ErrHashesOff = errors.New("kernel_hashes is off, but this firmware is an AmdSev build, whose blob verifier denies every kernel that no measured table vouches for, so the guest would not boot it (switch kernel_hashes on, or use the generic OVMF.fd)")
-	// ErrMemory: the firmware's sections lie beyond the guest's memory.
-	ErrMemory = errors.New("guest memory is too small for the firmware's launch pages")
-	// ErrNotHashable: QEMU hashes only what it loads as a Linux kernel.
-	ErrNotHashable = errors.New("QEMU makes no hashes table for this kind of kernel and aborts (give a bzImage or a UKI)")
-)
-
-// q35LowMiB is the least low memory that q35 leaves below 4 GiB however much
-// the guest has, in MiB (QEMU hw/i386/pc_q35.c).
-const q35LowMiB = 2048
-
-// Measure predicts the launch of a guest by QEMU. in are the guest's opened
-// files (g.Open); they are streamed, kernel and initrd at the same time as the
-// firmware.
+// Measure predicts the launch of an SNP guest by QEMU, and refuses what QEMU,
+// KVM or the firmware would refuse. in are the guest's opened files (g.Open), or
+// Inputs made with guest.NewInput; they are streamed, kernel and initrd at the
+// same time as the firmware.
 func Measure(g *guest.Guest, in *guest.Inputs) (*Result, error) {
-	return MeasureWith(g, in, Options{})
+	return MeasureWith(g, in, Options{Strict: true})
 }
 
-// MeasureWith is Measure with Options.
+// MeasureWith is Measure with Options. Without Options.Strict it refuses only
+// what has no digest; the rest is in Result.Obstacles.
 func MeasureWith(g *guest.Guest, in *guest.Inputs, opt Options) (*Result, error) {
-	if err := g.Validate(); err != nil {
-		return nil, err
-	}
-	if in.Firmware == nil || (in.Kernel == nil) != (g.Kernel == "") || (in.Initrd == nil) != (g.Initrd == "") {
+	if in.Firmware == nil || (in.Kernel == nil) != !g.HasKernel() || (in.Initrd == nil) != (g.Initrd == "" && g.InitrdSHA256 == nil) {
 		return nil, errors.New("the opened files are not those of this guest (use the Inputs that its Open returned)")
 	}
-	img, err := ovmf.Parse(in.Firmware.File, in.Firmware.Size)
-	if err != nil {
-		return nil, fmt.Errorf("firmware %s: %w", in.Firmware.Path, err)
+	r := &Result{Mode: opt.Mode}
+	l := &launch{Result: r, g: g, in: in, opt: opt}
+	if err := l.describe(); err != nil {
+		return nil, err
 	}
-	r := &Result{Image: img}
-	if err := checkFirmware(g, in.Firmware, img, opt.VMM); err != nil {
-		return nil, fmt.Errorf("firmware %s: %w", in.Firmware.Path, err)
+	if opt.Mode == OVMFHash {
+		return l.firmwareAlone()
 	}
-	if g.UsesKernelHashes() {
-		if err := checkKernel(in.Kernel); err != nil {
-			return nil, fmt.Errorf("kernel %s: %w", in.Kernel.Path, err)
-		}
+	if err := l.readImages(); err != nil {
+		return nil, err
+	}
+	if opt.Strict && len(r.Obstacles) > 0 {
+		return nil, joined(r.Obstacles)
+	}
+	if !opt.Mode.secureNestedPaging() {
+		return r, l.plainDigest()
 	}
 
 	// Firmware, kernel and initrd are hashed side by side: the longest of
 	// them decides how long measuring takes.
 	var wg sync.WaitGroup
-	var hashErr error
-	if g.UsesKernelHashes() {
-		wg.Go(func() { r.HashTable, hashErr = hashTable(in, g.Append) })
+	var svsm []Page
+	var svsmErr, hashErr error
+	if opt.Mode == SVSM {
+		wg.Go(func() { svsm, svsmErr = svsmPages(opt.SVSM, r.Image) })
 	}
-	firmware, firmwareErr := firmwarePages(in.Firmware, img, opt)
+	if l.usesHashes() {
+		wg.Go(func() { r.HashTable, hashErr = hashTable(g, in) })
+	}
+	firmware, firmwareErr := firmwarePages(in.Firmware, l.firmware(), opt)
 	wg.Wait()
-	if err := errors.Join(firmwareErr, hashErr); err != nil {
+	if err := errors.Join(firmwareErr, svsmErr, hashErr); err != nil {
 		return nil, err
 	}
-	if err := r.assemble(g, opt, firmware); err != nil {
+	if err := r.assemble(g, opt, firmware, svsm); err != nil {
 		return nil, err
 	}
 	return r, nil
@@ -134,23 +147,120 @@ func MeasureWith(g *guest.Guest, in *guest.Inputs, opt Options) (*Result, error)
 // FromImage predicts a launch from an image's tables and a firmware digest
 // alone (opt.FirmwareDigest, required), without any file; table nil means no
 // kernel hashes. Of g only what the save areas hold is used: VCPUs, CPU,
-// CPUSig, GuestFeatures.
+// CPUSig, HostKernel, GuestFeatures.
 func FromImage(g *guest.Guest, img *ovmf.Image, table *hashes.Table, opt Options) (*Result, error) {
 	if opt.FirmwareDigest == nil {
 		return nil, errors.New("measuring from an image's tables needs the digest of its contents")
+	}
+	if opt.Mode != SNP {
+		return nil, fmt.Errorf("mode %s cannot be measured from an image's tables and digest (give the images)", opt.Mode)
 	}
 	if g.VCPUs < 1 {
 		return nil, fmt.Errorf("vcpus is %d, and a guest has at least one", g.VCPUs)
 	}
 	r := &Result{Image: img, HashTable: table}
-	if err := r.assemble(g, opt, nil); err != nil {
+	var err error
+	if r.Host, err = g.HostProfile(); err != nil {
+		return nil, err
+	}
+	if err := r.assemble(g, opt, nil, nil); err != nil {
 		return nil, err
 	}
 	return r, nil
 }
 
+// launch is one measurement under way.
+type launch struct {
+	*Result
+	g   *guest.Guest
+	in  *guest.Inputs
+	opt Options
+
+	ovmf *ovmf.Image // the firmware's, where Image is the SVSM's
+}
+
+// firmware is the image of the firmware itself.
+func (l *launch) firmware() *ovmf.Image {
+	if l.ovmf != nil {
+		return l.ovmf
+	}
+	return l.Image
+}
+
+// usesHashes says whether a hashes table is part of the launch.
+func (l *launch) usesHashes() bool { return l.g.UsesKernelHashes() && l.opt.Mode != SVSM }
+
+// describe judges the description by itself.
+func (l *launch) describe() (err error) {
+	if l.Obstacles, err = l.g.ValidateMeasure(); err != nil {
+		return err
+	}
+	if l.Host, err = l.g.HostProfile(); err != nil {
+		return err
+	}
+	if l.opt.Mode.secureNestedPaging() && l.opt.VMM == vmsa.QEMU {
+		if err := l.Host.CheckSNP(); err != nil {
+			l.obstacle(err)
+		}
+	}
+	if l.opt.FirmwareDigest != nil && l.opt.Mode != SNP {
+		return fmt.Errorf("a firmware digest stands for the firmware in mode %s only, not in %s (give the firmware)", SNP, l.opt.Mode)
+	}
+	if (l.opt.SVSM != nil) != (l.opt.Mode == SVSM) {
+		if l.opt.Mode == SVSM {
+			return errors.New("mode snp:svsm needs an SVSM image (give one with --svsm)")
+		}
+		return fmt.Errorf("an SVSM image is measured in mode %s only, not in %s (leave it out, or use that mode)", SVSM, l.opt.Mode)
+	}
+	if l.opt.Mode == SVSM && l.opt.VMM != vmsa.QEMU {
+		return fmt.Errorf("mode %s is known for QEMU only, not for %s (use --vmm-type QEMU)", SVSM, l.opt.VMM)
+	}
+	return nil
+}
+
+func (l *launch) obstacle(err error) { l.Obstacles = append(l.Obstacles, err) }
+
+// firmwareAlone is the digest after the firmware's pages.
+func (l *launch) firmwareAlone() (*Result, error) {
+	img, err := ovmf.Pages(l.in.Firmware.Size)
+	if err != nil {
+		return nil, fmt.Errorf("firmware %s: %w", l.in.Firmware.Path, err)
+	}
+	if l.Pages, err = firmwarePages(l.in.Firmware, img, Options{}); err != nil {
+		return nil, err
+	}
+	l.LaunchDigest = Fold(l.Updates())
+	l.FirmwareDigest = l.LaunchDigest
+	l.Digest = l.LaunchDigest[:]
+	return l.Result, nil
+}
+
+// readImages reads the tables of firmware and SVSM and judges them.
+func (l *launch) readImages() error {
+	file := l.in.Firmware
+	wrap := func(err error) error { return fmt.Errorf("firmware %s: %w", file.Path, err) }
+	if l.opt.Mode == SVSM {
+		return l.readSVSM()
+	}
+	var err error
+	if l.Image, err = ovmf.Parse(file, file.Size); err != nil {
+		// A plain SEV guest may have any firmware.
+		if l.opt.Mode != SEV || l.usesHashes() || !errors.Is(err, ovmf.ErrNoTable) && !errors.Is(err, ovmf.ErrSize) {
+			return wrap(err)
+		}
+		l.Image = &ovmf.Image{Size: file.Size}
+	}
+	if err := l.checkFirmware(); err != nil {
+		return wrap(err)
+	}
+	if l.usesHashes() {
+		return l.checkKernel()
+	}
+	return nil
+}
+
 // assemble lists all pages and folds them.
-func (r *Result) assemble(g *guest.Guest, opt Options, firmware []Page) error {
+func (r *Result) assemble(g *guest.Guest, opt Options, firmware, svsm []Page) error {
 	var hash *HashPage
 	if r.HashTable != nil {
 		gpa, offset, err := r.Image.HashPage()
@@ -169,27 +279,9 @@ func (r *Result) assemble(g *guest.Guest, opt Options, firmware []Page) error {
 			r.Warnings = append(r.Warnings, fmt.Sprintf("metadata section %d (%s) has a type that is not known here; it is measured as zero pages, as QEMU launches every type that it does not know", n, s))
 		}
 	}
-	var err error
-	if r.CPUSig, err = signature(g, opt.VMM); err != nil {
+	if err := r.setSaveAreas(g, opt); err != nil {
 		return err
 	}
-	reset, ok := r.Image.ResetEIP()
-	// QEMU wants the address even for one vCPU, other VMMs where it is used.
-	if !ok && (opt.VMM == vmsa.QEMU || g.VCPUs > 1) {
-		return ErrNoResetEIP
-	}
-	gpa := opt.VMSAGPA
-	if gpa == 0 {
-		gpa = snp.VMSAGPA
-	}
-	cfg := vmsa.Config{Signature: r.CPUSig, Features: g.GuestFeatures, VMM: opt.VMM, NoFPU: opt.NoFPU}
-	r.VCPUs, r.GuestFeatures, r.vmsaGPA = g.VCPUs, g.GuestFeatures, gpa
-	r.areas = func(signature uint32, features uint64) (bsp, ap [snp.PageSize]byte) {
-		c := cfg
-		c.Signature, c.Features = signature, features
-		return vmsa.Page(c, true, reset), vmsa.Page(c, false, reset)
-	}
-
 	var c Context
 	if opt.FirmwareDigest != nil {
 		c.LD = *opt.FirmwareDigest
@@ -198,72 +290,18 @@ func (r *Result) assemble(g *guest.Guest, opt Options, firmware []Page) error {
 		c.Extend(p.Update)
 	}
 	r.FirmwareDigest = c.LD
-	sections := SectionPages(r.Image, hash, opt.VMM)
-	for _, p := range sections {
+	images := append(svsm, SectionPages(r.Image, hash, opt.VMM)...)
+	for _, p := range images {
 		c.Extend(p.Update)
 	}
 	r.prefix = c
-	areas := VMSAPages(cfg, g.VCPUs, reset, gpa)
+	areas := r.vmsaPages()
 	for _, p := range areas {
 		c.Extend(p.Update)
 	}
-	r.Pages = slices.Concat(firmware, sections, areas)
+	r.Pages = slices.Concat(firmware, images, areas)
 	r.LaunchDigest = c.LD
-	return nil
-}
-
-// signature gives RDX at reset. EC2 and GCE set the same value on every
-// processor unless the description says otherwise.
-func signature(g *guest.Guest, vmm vmsa.VMM) (uint32, error) {
-	if vmm != vmsa.QEMU && g.CPUSig == nil {
-		return vmsa.CloudSignature, nil
-	}
-	return g.Signature()
-}
-
-// checkFirmware refuses what could be measured but would not launch or boot.
-func checkFirmware(g *guest.Guest, file *guest.Input, img *ovmf.Image, vmm vmsa.VMM) error {
-	if len(img.Sections) == 0 {
-		return ErrNoMetadata
-	}
-	low := uint64(min(g.MemoryMiB, q35LowMiB)) << 20
-	for n, s := range img.Sections {
-		if vmm == vmsa.QEMU && s.End() > low {
-			return fmt.Errorf("%w: section %d (%s) ends at 0x%x, low memory at 0x%x (set memory_mib to %d or more)", ErrMemory, n, s, s.End(), low, (s.End()+1<<20-1)>>20)
-		}
-	}
-	switch {
-	case g.Kernel == "":
-		return nil
-	case g.KernelHashes:
-		_, _, err := img.HashPage()
-		return err
-	}
-	// Only where the tables have a place for hashes can there be code that
-	// insists on them.
-	if _, ok := img.HashSection(); ok {
-		verifies, err := ovmf.VerifiesBlobs(file.File, file.Size)
-		if err != nil {
-			return err
-		}
-		if verifies {
-			return ErrHashesOff
-		}
-	}
-	return nil
-}
-
-// checkKernel refuses the kinds of kernel for which QEMU aborts with
-// kernel-hashes=on, because it does not load them as Linux kernels
-// (hw/i386/x86-common.c): ELF files (PVH) and Multiboot images.
-func checkKernel(k *guest.Input) error {
-	kind, err := guest.KernelKindOf(k.File, k.Size)
-	if err != nil {
-		return err
-	}
-	if !kind.Hashable() {
-		return fmt.Errorf("it is %s: %w", kind, ErrNotHashable)
-	}
+	r.Digest = c.LD[:]
 	return nil
 }
 
@@ -272,7 +310,7 @@ func firmwarePages(in *guest.Input, img *ovmf.Image, opt Options) ([]Page, error
 	if opt.FirmwareDigest != nil {
 		return nil, in.Unchanged()
 	}
-	pages, err := FirmwarePages(in.File, img)
+	pages, err := FirmwarePages(in, img)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", in.Path, err)
 	}
@@ -282,30 +320,20 @@ func firmwarePages(in *guest.Input, img *ovmf.Image, opt Options) ([]Page, error
 // HashTable hashes a guest's kernel, initrd and command line. The firmware is not
 // needed.
 func HashTable(g *guest.Guest) (*hashes.Table, error) {
-	if g.Kernel == "" {
+	if !g.HasKernel() {
 		return nil, errors.New("a kernel-hashes table is made for a kernel, and this guest has none (name one)")
 	}
-	in := &guest.Inputs{}
-	defer in.Close()
-	for _, f := range []struct {
-		path string
-		dst  **guest.Input
-	}{{g.Kernel, &in.Kernel}, {g.Initrd, &in.Initrd}} {
-		if f.path == "" {
-			continue
-		}
-		opened, err := guest.OpenInput(f.path)
-		if err != nil {
-			return nil, err
-		}
-		*f.dst = opened
+	in, err := g.OpenBoot()
+	if err != nil {
+		return nil, err
 	}
-	return hashTable(in, g.Append)
+	defer in.Close()
+	return hashTable(g, in)
 }
 
 // hashTable hashes kernel and initrd at the same time, the initrd first because
 // it is mostly the largest file of all.
-func hashTable(in *guest.Inputs, cmdline string) (*hashes.Table, error) {
+func hashTable(g *guest.Guest, in *guest.Inputs) (*hashes.Table, error) {
 	t := &hashes.Table{Initrd: sha256.Sum256(nil)}
 	var wg sync.WaitGroup
 	var initrdErr error
@@ -314,7 +342,11 @@ func hashTable(in *guest.Inputs, cmdline string) (*hashes.Table, error) {
 	}
 	var kernelErr, cmdlineErr error
 	t.Kernel, kernelErr = in.Kernel.SHA256()
-	t.Cmdline, cmdlineErr = hashes.Cmdline(cmdline)
+	if g.AppendSHA256 != nil { // validation holds it against Append
+		t.Cmdline = *g.AppendSHA256
+	} else {
+		t.Cmdline, cmdlineErr = hashes.Cmdline(g.Append)
+	}
 	wg.Wait()
 	if err := errors.Join(kernelErr, initrdErr, cmdlineErr); err != nil {
 		return nil, err

@@ -219,6 +219,12 @@ func TestEveryField(t *testing.T) {
 		{"Append", changes, func(g *guest.Guest) { g.Append += " " }},
 		{"Append", changes, func(g *guest.Guest) { g.Append = "\n" + g.Append }},
 		{"Append", changes, func(g *guest.Guest) { g.Append = "" }},
+		{"KernelSHA256", same, func(g *guest.Guest) { sum := sha256.Sum256([]byte("kernel")); g.KernelSHA256 = &sum }},
+		{"KernelSHA256", refused, func(g *guest.Guest) { g.KernelSHA256 = new([32]byte) }},
+		{"InitrdSHA256", same, func(g *guest.Guest) { sum := sha256.Sum256([]byte("initrd")); g.InitrdSHA256 = &sum }},
+		{"InitrdSHA256", refused, func(g *guest.Guest) { g.InitrdSHA256 = new([32]byte) }},
+		{"AppendSHA256", same, func(g *guest.Guest) { sum := sha256.Sum256([]byte("console=ttyS0\x00")); g.AppendSHA256 = &sum }},
+		{"AppendSHA256", refused, func(g *guest.Guest) { g.AppendSHA256 = new([32]byte) }},
 		{"VCPUs", changes, func(g *guest.Guest) { g.VCPUs = 1 }},
 		{"VCPUs", changes, func(g *guest.Guest) { g.VCPUs = 3 }},
 		{"CPU", changes, func(g *guest.Guest) { g.CPU = "EPYC-Rome" }},
@@ -228,6 +234,9 @@ func TestEveryField(t *testing.T) {
 		{"MemoryMiB", same, func(g *guest.Guest) { g.MemoryMiB *= 2 }},
 		// With another vCPU count, as without hashes the pages are those of a guest without kernel.
 		{"KernelHashes", changes, func(g *guest.Guest) { g.KernelHashes, g.VCPUs = false, 5 }},
+		{"HostKernel", same, func(g *guest.Guest) { g.HostKernel = "6.12" }},
+		{"HostKernel", changes, func(g *guest.Guest) { g.HostKernel = "amd-6.8" }},
+		{"HostKernel", refused, func(g *guest.Guest) { g.HostKernel = "amd-6.6" }}, // GuestFeatures is 0x1
 		{"GuestFeatures", changes, func(g *guest.Guest) { g.GuestFeatures |= vmsa.DebugSwap }},
 		{"Policy", same, func(g *guest.Guest) { g.Policy |= snp.PolicyDebug }},
 		{"HostData", same, func(g *guest.Guest) { g.HostData[0], g.HostDataSet = 1, true }},
@@ -251,7 +260,12 @@ func TestEveryField(t *testing.T) {
 		named[c.field] = true
 		g := base
 		c.change(&g)
-		r, err := run(t, &g)
+		in, err := g.Open()
+		if err != nil {
+			t.Fatalf("case %d, %s: %v", n, c.field, err)
+		}
+		r, err := measure.Measure(&g, in)
+		in.Close()
 		if c.outcome == refused {
 			if err == nil {
 				t.Errorf("case %d, %s: not refused", n, c.field)

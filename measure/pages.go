@@ -2,7 +2,6 @@ package measure
 
 import (
 	"crypto/sha512"
-	"errors"
 	"fmt"
 	"io"
 
@@ -101,26 +100,6 @@ func sectionPageType(t ovmf.SectionType, vmm vmsa.VMM) snp.PageType {
 	}
 	return snp.PageZero
 }
-
-// VMSAPages lists the updates for the save areas of n vCPUs. resetEIP is where
-// all but the first start; gpa is that of every save area, snp.VMSAGPA under KVM.
-func VMSAPages(cfg vmsa.Config, n int, resetEIP uint32, gpa uint64) []Page {
-	pages := make([]Page, 0, n)
-	var digest snp.ContentDigest
-	for cpu := range n {
-		if cpu < 2 { // all application processors are alike
-			page := vmsa.Page(cfg, cpu == 0, resetEIP)
-			digest = sha512.Sum384(page[:])
-		}
-		u := snp.Update{Type: snp.PageVMSA, GPA: gpa, Length: snp.PageSize, Contents: digest}
-		pages = append(pages, Page{u, fmt.Sprintf("vCPU %d VMSA", cpu)})
-	}
-	return pages
-}
-
-// ErrNoResetEIP: the firmware does not say where application processors start.
-// QEMU says "failed to locate and/or save reset vector".
-var ErrNoResetEIP = errors.New("firmware has no SEV-ES reset block, so nothing says where vCPUs start (use an OVMF build with SEV-ES support)")
 
 func normal(gpa uint64, contents snp.ContentDigest) snp.Update {
 	return snp.Update{Type: snp.PageNormal, GPA: gpa, Length: snp.PageSize, Contents: contents}

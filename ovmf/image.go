@@ -1,6 +1,7 @@
 package ovmf
 
 import (
+	"encoding/binary"
 	"fmt"
 	"io"
 
@@ -21,12 +22,13 @@ const (
 // Image is what an OVMF image says about its launch.
 type Image struct {
 	Size     int64     // bytes
-	BaseGPA  uint64    // guest-physical address of the first byte: 4 GiB - Size
+	BaseGPA  uint64    // guest-physical address of the first byte: 4 GiB - Size for firmware
 	Sections []Section // in table order, which is the order of measuring; nil without SEV metadata
 
 	resetEIP   *uint32
 	hashTable  *Region
 	secretArea *Region
+	svsmEntry  *uint32
 }
 
 // ResetEIP is where application processors start: CS.base is its upper half,
@@ -54,6 +56,30 @@ func (i *Image) SecretArea() (r Region, ok bool) {
 		return Region{}, false
 	}
 	return *i.secretArea, true
+}
+
+// SVSMEntry is the guest-physical address where an SVSM image starts; ok is
+// false in other images.
+func (i *Image) SVSMEntry() (addr uint64, ok bool) {
+	if i.svsmEntry == nil {
+		return 0, false
+	}
+	return i.BaseGPA + uint64(*i.svsmEntry), true
+}
+
+// CheckHashTable says why this firmware cannot take a kernel hashes table in
+// an SEV or SEV-ES guest; nil where it can. There the table is measured where
+// it lies, so no section is needed.
+func (i *Image) CheckHashTable() error {
+	switch rv := i.hashTable; {
+	case rv == nil:
+		return ErrNoHashArea
+	case rv.Base == 0:
+		return ErrHashBaseZero
+	case rv.Size < hashTableSize:
+		return fmt.Errorf("%w: it has %d bytes", ErrHashTooSmall, rv.Size)
+	}
+	return nil
 }
 
 // HashSection is the first SNP_KERNEL_HASHES section; ok is false in builds
@@ -125,15 +151,32 @@ func (i *Image) Flavour() string {
 	return "SNP without kernel hashes"
 }
 
+// Pages gives an Image of a file that ends at 4 GiB and of which only the
+// contents count. The size must be one that can be measured by page.
+func Pages(size int64) (*Image, error) {
+	if size <= 0 || size > MaxSize || size%snp.PageSize != 0 {
+		return nil, fmt.Errorf("%w: %d bytes (want whole pages of %d, at most %d)", ErrSize, size, snp.PageSize, MaxSize)
+	}
+	return &Image{Size: size, BaseGPA: uint64(fourGiB - size)}, nil
+}
+
 // Parse reads the tables of an image of the given size in bytes. An image
 // that QEMU could launch without a kernel passes; HashPage says whether it
 // can also take kernel hashes, and Sections is empty when it has no SEV
 // metadata (QEMU: "Failed to locate SEV metadata header").
-func Parse(r io.ReaderAt, size int64) (*Image, error) {
-	if size <= 0 || size > MaxSize || size%snp.PageSize != 0 {
-		return nil, fmt.Errorf("%w: %d bytes (want whole pages of %d, at most %d)", ErrSize, size, snp.PageSize, MaxSize)
+func Parse(r io.ReaderAt, size int64) (*Image, error) { return ParseAt(r, size, fourGiB) }
+
+// ParseAt is Parse for an image that ends at another guest-physical address
+// than 4 GiB, as an SVSM does.
+func ParseAt(r io.ReaderAt, size int64, end uint64) (*Image, error) {
+	img, err := Pages(size)
+	if err != nil {
+		return nil, err
 	}
-	img := &Image{Size: size, BaseGPA: uint64(fourGiB - size)}
+	if end > fourGiB || end%snp.PageSize != 0 || end < uint64(size) {
+		return nil, fmt.Errorf("%w: %d bytes that end at 0x%x", ErrSize, size, end)
+	}
+	img.BaseGPA = end - uint64(size)
 	entries, err := readTable(r, size)
 	if err != nil {
 		return nil, err
@@ -158,6 +201,14 @@ func Parse(r io.ReaderAt, size int64) (*Image, error) {
 			return nil, err
 		}
 		img.secretArea = &Region{v[0], v[1]}
+	}
+	if e, ok := entries[GUIDSVSMInfo]; ok {
+		// Further fields than the offset of the first instruction have no meaning yet.
+		if len(e) < 4 {
+			return nil, fmt.Errorf("%w: SVSM_INFO has %d bytes of data, want at least 4", ErrTableEntry, len(e))
+		}
+		offset := binary.LittleEndian.Uint32(e)
+		img.svsmEntry = &offset
 	}
 	if e, ok := entries[GUIDSEVMetadata]; ok {
 		v, err := words(e, 1, "SEV metadata offset")

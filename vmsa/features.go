@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+
+	"github.com/snplaunch/snplaunch/internal/suggest"
 )
 
 // Bits of SEV_FEATURES, which the save area holds and the launch digest
@@ -106,7 +108,8 @@ func ParseFeatures(s string) (uint64, error) {
 			for _, n := range featureNames {
 				all = append(all, n.name)
 			}
-			return 0, fmt.Errorf("guest feature %q is unknown (use a number such as 0x1, or names: %s)", strings.TrimSpace(word), strings.Join(all, ", "))
+			word = strings.TrimSpace(word)
+			return 0, fmt.Errorf("guest feature %q is unknown (use a number such as 0x1, or names: %s)", word, suggest.Remedy(word, all))
 		}
 		out |= bit
 	}

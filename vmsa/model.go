@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/snplaunch/snplaunch/internal/suggest"
 )
 
 // Model is a QEMU CPU model and what its CPUID function 1 returns.
@@ -40,16 +42,31 @@ func (m Model) Signature() uint32 { return Signature(m.Family, m.ModelID, m.Step
 func Signature(family, model, stepping uint32) uint32 {
 	sig := (model&0xF)<<4 | (model>>4&0xF)<<16 | stepping&0xF
 	if family > 0xF {
-		return sig | 0xF00 | (family-0xF)<<20
+		return sig | 0xF00 | (family-0xF)&0xFF<<20
 	}
 	return sig | family<<8
 }
 
-// Lookup gives the signature of a QEMU CPU model, e.g. "EPYC-v4" or
-// "EPYC-Milan". Any -vN suffix is taken, because it never changes the
-// signature. Spelling counts as in QEMU. An unknown name is an error that
-// lists near ones.
+// Lookup gives the signature of an argument of QEMU's -cpu: a model such as
+// "EPYC-v4" or "EPYC-Milan", and properties after it, see ParseCPU. Any -vN suffix is taken,
+// because it never changes the signature. Spelling counts as in QEMU. An
+// unknown name is an error that lists near ones.
 func Lookup(name string) (uint32, error) {
+	c, err := ParseCPU(name)
+	if err != nil {
+		return 0, err
+	}
+	if c.Family != nil && c.ModelID != nil && c.Stepping != nil && c.FromHost() {
+		return Signature(*c.Family, *c.ModelID, *c.Stepping), nil
+	}
+	base, err := lookupModel(c.Model)
+	if err != nil {
+		return 0, err
+	}
+	return c.Apply(base), nil
+}
+
+func lookupModel(name string) (uint32, error) {
 	base := name
 	if n := strings.LastIndex(name, "-v"); n > 0 && isVersion(name[n+2:]) {
 		base = name[:n]
@@ -62,8 +79,6 @@ func Lookup(name string) (uint32, error) {
 	switch {
 	case name == "":
 		return 0, fmt.Errorf("no CPU model given (use one of %s)", names())
-	case strings.Contains(name, ","):
-		return 0, fmt.Errorf("CPU %q has properties after its model, and family=, model= and stepping= would change what is measured (give the model alone, or the signature)", name)
 	case name == "host" || name == "max":
 		return 0, fmt.Errorf("CPU %q has the signature of the machine it runs on (give a named model such as EPYC-v4, or the signature, EAX of CPUID function 1)", name)
 	}
@@ -101,7 +116,7 @@ func nearest(name string) []string {
 	best := 3 // more differences than this is another name
 	var out []string
 	for _, m := range models {
-		d := distance(want, strings.ToLower(m.Name))
+		d := suggest.Distance(want, strings.ToLower(m.Name))
 		// A family's bare code name, e.g. "milan", lacks only the prefix.
 		if strings.ToLower(m.Name) == "epyc-"+want {
 			d = 0
@@ -118,25 +133,4 @@ func nearest(name string) []string {
 		}
 	}
 	return out
-}
-
-// distance is the Levenshtein distance.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diag := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := 1
-			if a[i] == b[j] {
-				cost = 0
-			}
-			next := min(row[j]+1, row[j+1]+1, diag+cost)
-			diag, row[j+1] = row[j+1], next
-		}
-	}
-	return row[len(b)]
 }

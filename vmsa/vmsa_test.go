@@ -91,24 +91,26 @@ func TestLookup(t *testing.T) {
 
 func TestLookupErrors(t *testing.T) {
 	for name, hint := range map[string]string{
-		"":                      "use one of EPYC,",
-		"epyc":                  "did you mean EPYC?",
-		"epyc-milan-v2":         "did you mean EPYC-Milan-v2?",
-		"Milan":                 "did you mean EPYC-Milan?",
-		"EPYC-Gnoa-v1":          "did you mean EPYC-Genoa-v1?",
-		"EPYC-Rome-v0":          "did you mean EPYC-Rome?",
-		"EPYC-Rome-v":           "did you mean EPYC-Rome?",
-		"EPYC-Rome-v01":         "did you mean EPYC-Rome?",
-		"EPYC-IBPB-v1":          "did you mean EPYC-IBPB?",
-		"EPYC-v4-v4":            "use one of EPYC,",
-		"EPYC_v4":               "use one of EPYC,",
-		"-v1":                   "unknown",
-		"Skylake-Server":        "use one of EPYC,",
-		"host":                  "the machine it runs on",
-		"max":                   "the machine it runs on",
-		"EPYC-v4,family=26":     "properties after its model",
-		"EPYC-v4,-invtsc":       "properties after its model",
-		strings.Repeat("E", 99): "use one of EPYC,",
+		"":                       "use one of EPYC,",
+		"epyc":                   "did you mean EPYC?",
+		"epyc-milan-v2":          "did you mean EPYC-Milan-v2?",
+		"Milan":                  "did you mean EPYC-Milan?",
+		"EPYC-Gnoa-v1":           "did you mean EPYC-Genoa-v1?",
+		"EPYC-Rome-v0":           "did you mean EPYC-Rome?",
+		"EPYC-Rome-v":            "did you mean EPYC-Rome?",
+		"EPYC-Rome-v01":          "did you mean EPYC-Rome?",
+		"EPYC-IBPB-v1":           "did you mean EPYC-IBPB?",
+		"EPYC-v4-v4":             "use one of EPYC,",
+		"EPYC_v4":                "use one of EPYC,",
+		"-v1":                    "unknown",
+		"Skylake-Server":         "use one of EPYC,",
+		"host":                   "the machine it runs on",
+		"max":                    "the machine it runs on",
+		"EPYC-v4,family=0x10f":   "family=0x10f is not a number from 0 to 270",
+		"EPYC-v4,model=":         "model= is not a number",
+		"EPYC,family=1,family=2": "family is given twice",
+		"host,family=25,model=1": "the machine it runs on",
+		strings.Repeat("E", 99):  "use one of EPYC,",
 	} {
 		_, err := vmsa.Lookup(name)
 		if err == nil || !strings.Contains(err.Error(), hint) {
@@ -166,12 +168,14 @@ func TestParseFeatures(t *testing.T) {
 }
 
 func TestParseVMM(t *testing.T) {
-	for _, v := range []vmsa.VMM{vmsa.QEMU, vmsa.EC2, vmsa.GCE} {
-		if got, err := vmsa.ParseVMM(v.String()); err != nil || got != v {
-			t.Errorf("%s: %v, %v", v, got, err)
+	for _, v := range []vmsa.VMM{vmsa.QEMU, vmsa.EC2, vmsa.GCE, vmsa.Krun} {
+		for _, name := range []string{v.String(), strings.ToUpper(v.String()), strings.ToLower(v.String())} {
+			if got, err := vmsa.ParseVMM(name); err != nil || got != v {
+				t.Errorf("%s: %v, %v", name, got, err)
+			}
 		}
 	}
-	if _, err := vmsa.ParseVMM("krun"); err == nil {
-		t.Error("krun passes")
+	if _, err := vmsa.ParseVMM("qmu"); err == nil || !strings.Contains(err.Error(), "did you mean QEMU?") {
+		t.Errorf("got %v", err)
 	}
 }

@@ -74,6 +74,9 @@ func measureVerb(e *env, args []string) error {
 	if err != nil {
 		return err
 	}
+	for _, o := range r.Obstacles {
+		fmt.Fprintln(e.stderr, "snplaunch: warning: "+o.Error())
+	}
 	for _, w := range r.Warnings {
 		fmt.Fprintln(e.stderr, "snplaunch: warning: "+w)
 	}

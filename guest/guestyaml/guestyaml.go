@@ -23,7 +23,9 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/snplaunch/snplaunch/guest"
+	"github.com/snplaunch/snplaunch/internal/suggest"
 	"github.com/snplaunch/snplaunch/snp"
+	"github.com/snplaunch/snplaunch/vmsa"
 )
 
 // maxFile is more than any description has, in bytes.
@@ -67,6 +69,9 @@ func Parse(data []byte, name string) (guest.Guest, error) {
 	g := guest.Default()
 	r := reader{name: name}
 	r.mapping(doc.Content[0], "", fields(&g, filepath.Dir(name)))
+	if r.errs == nil {
+		r.together(doc.Content[0], &g)
+	}
 	if r.errs == nil {
 		return g, nil
 	}
@@ -139,12 +144,16 @@ func fields(g *guest.Guest, dir string) []field {
 		path("kernel", &g.Kernel, dir),
 		path("initrd", &g.Initrd, dir),
 		text("append", &g.Append),
+		digest("kernel_sha256", &g.KernelSHA256),
+		digest("initrd_sha256", &g.InitrdSHA256),
+		digest("append_sha256", &g.AppendSHA256),
 		must(decimal("vcpus", &g.VCPUs)),
 		must(text("cpu", &g.CPU)),
 		signature("cpu_sig", &g.CPUSig),
 		must(decimal("memory_mib", &g.MemoryMiB)),
 		boolean("kernel_hashes", &g.KernelHashes),
-		number("guest_features", &g.GuestFeatures, "0x%x", 64),
+		text("host_kernel", &g.HostKernel),
+		features("guest_features", &g.GuestFeatures),
 		must(number("policy", &g.Policy, "0x%x", 64)),
 		hostData("host_data", g),
 		{key: "id_block", sub: []field{
@@ -202,7 +211,7 @@ func (r *reader) mapping(n *yaml.Node, prefix string, fields []field) {
 			for _, f := range fields {
 				known = append(known, f.key)
 			}
-			r.fail(k, "unknown key %s%s (known: %s)", prefix, k.Value, strings.Join(known, ", "))
+			r.fail(k, "unknown key %s%s (%s)", prefix, k.Value, suggest.Remedy(k.Value, known))
 			continue
 		}
 		if v.Kind == yaml.AliasNode {
@@ -215,6 +224,27 @@ func (r *reader) mapping(n *yaml.Node, prefix string, fields []field) {
 		}
 		if err := fields[at].set(v); err != nil {
 			r.fail(v, "%s%s: %v", prefix, k.Value, err)
+		}
+	}
+}
+
+// together settles the keys of which one says something about the other: what
+// host_kernel means for guest_features, and cpu_sig for cpu.
+func (r *reader) together(root *yaml.Node, g *guest.Guest) {
+	given := map[string]*yaml.Node{}
+	for i := 0; i+1 < len(root.Content); i += 2 {
+		given[root.Content[i].Value] = root.Content[i]
+	}
+	if k, ok := given["host_kernel"]; ok && given["guest_features"] == nil {
+		if err := g.SetHostKernel(g.HostKernel); err != nil {
+			r.fail(k, "host_kernel: %v", err)
+		}
+	}
+	if k, ok := given["cpu_sig"]; ok {
+		if given["cpu"] == nil {
+			g.CPU, _ = vmsa.ModelOf(*g.CPUSig)
+		} else if sig, err := vmsa.Lookup(g.CPU); err == nil && sig != *g.CPUSig {
+			r.fail(k, "cpu_sig is 0x%x, but cpu %s has the signature 0x%x (give one of them)", *g.CPUSig, g.CPU, sig)
 		}
 	}
 }
@@ -349,6 +379,43 @@ func fixed(k string, dst []byte) field {
 			return nil
 		},
 		get: func() *yaml.Node { return str(hex.EncodeToString(dst)) }}
+}
+
+// digest is a SHA-256 in hexadecimal or base64.
+func digest(k string, p **[32]byte) field {
+	return field{key: k,
+		set: func(n *yaml.Node) error {
+			s, err := scalar(n)
+			if err != nil {
+				return err
+			}
+			sum, err := snp.ParseSHA256(s)
+			if err != nil {
+				return err
+			}
+			*p = &sum
+			return nil
+		},
+		get: func() *yaml.Node {
+			if *p == nil {
+				return plain("null")
+			}
+			return str(hex.EncodeToString((*p)[:]))
+		}}
+}
+
+// features is SEV_FEATURES, as a number or by names.
+func features(k string, p *uint64) field {
+	return field{key: k,
+		set: func(n *yaml.Node) error {
+			s, err := scalar(n)
+			if err != nil {
+				return err
+			}
+			*p, err = vmsa.ParseFeatures(s)
+			return err
+		},
+		get: func() *yaml.Node { return plain(fmt.Sprintf("0x%x", *p)) }}
 }
 
 func hostData(k string, g *guest.Guest) field {

@@ -22,6 +22,10 @@ append: " console=ttyS0 quiet "
 vcpus: 4
 cpu: EPYC-Milan-v2
 cpu_sig: 0xa00f11
+kernel_sha256: 6923f4f8c1a9e2dd2fa23d0a1c9d5b1c7e2f3a4b5c6d7e8f9a0b1c2d3e4f5a6b
+initrd_sha256: aSP0+MGp4t0voj0KHJ1bHH4vOktcbX6PmgscLT5PWms=
+append_sha256: 0000000000000000000000000000000000000000000000000000000000000001
+host_kernel: amd-6.6
 memory_mib: 2048
 kernel_hashes: false
 guest_features: 0x21
@@ -42,10 +46,14 @@ timeout: 90s
 
 func fullGuest(dir string) guest.Guest {
 	sig := uint32(0xA00F11)
+	sum := [32]byte{0x69, 0x23, 0xf4, 0xf8, 0xc1, 0xa9, 0xe2, 0xdd, 0x2f, 0xa2, 0x3d, 0x0a, 0x1c, 0x9d, 0x5b, 0x1c,
+		0x7e, 0x2f, 0x3a, 0x4b, 0x5c, 0x6d, 0x7e, 0x8f, 0x9a, 0x0b, 0x1c, 0x2d, 0x3e, 0x4f, 0x5a, 0x6b}
+	one := [32]byte{31: 1}
 	g := guest.Guest{
 		Name: "demo", Firmware: filepath.Join(dir, "fw/OVMF.amdsev.fd"), Kernel: "/boot/vmlinuz", Initrd: filepath.Join(dir, "../initrd.img"),
 		Append: " console=ttyS0 quiet ", VCPUs: 4, CPU: "EPYC-Milan-v2", CPUSig: &sig, MemoryMiB: 2048,
-		GuestFeatures: 0x21, Policy: snp.PolicyDefault | snp.PolicyDebug, HostDataSet: true,
+		KernelSHA256: &sum, InitrdSHA256: &sum, AppendSHA256: &one,
+		HostKernel: "amd-6.6", GuestFeatures: 0x21, Policy: snp.PolicyDefault | snp.PolicyDebug, HostDataSet: true,
 		IDBlock: guest.IDBlock{Mode: guest.IDBlockSign, IDKey: filepath.Join(dir, "id.pem"), AuthorKey: filepath.Join(dir, "author.pem"),
 			FamilyID: snp.FamilyID{1}, ImageID: snp.ImageID{2}, GuestSVN: 7},
 		VCEKDisabled: true, GuestVisibleWorkarounds: []byte{1, 2}, Command: []string{"sh", "-c", "echo hi"}, Timeout: 90 * time.Second,
@@ -67,7 +75,8 @@ func TestLoad(t *testing.T) {
 	if want := fullGuest(dir); !reflect.DeepEqual(got, want) {
 		t.Errorf("\n got %+v\nwant %+v", got, want)
 	}
-	if err := got.Validate(); err != nil {
+	// append_sha256 is not that of append.
+	if err := got.Validate(); err == nil || !strings.Contains(err.Error(), "append_sha256: 0000") {
 		t.Error(err)
 	}
 	if _, err := guestyaml.Load(filepath.Join(dir, "none.yaml")); err == nil || !strings.Contains(err.Error(), "none.yaml") {
@@ -124,6 +133,28 @@ func TestDefaults(t *testing.T) {
 	}
 }
 
+// TestTogether: keys that say something about another one.
+func TestTogether(t *testing.T) {
+	for _, c := range []struct {
+		text     string
+		features uint64
+		cpu      string
+	}{
+		{"host_kernel: amd-6.7", 0x21, "EPYC-v4"},
+		{"host_kernel: 7.2", 1, "EPYC-v4"},
+		{"host_kernel: amd-6.7\nguest_features: debugswap", 0x21, "EPYC-v4"},
+		{"guest_features: 0x3", 3, "EPYC-v4"},
+		{"cpu_sig: 0xa10f10", 1, "EPYC-Genoa"},
+		{"cpu_sig: 0xa10f10\ncpu: EPYC-Genoa-v2", 1, "EPYC-Genoa-v2"},
+		{"cpu_sig: 1", 1, ""},
+	} {
+		g, err := guestyaml.Parse([]byte(c.text+"\n"), "g.yaml")
+		if err != nil || g.GuestFeatures != c.features || g.CPU != c.cpu {
+			t.Errorf("%q: features 0x%x, cpu %q, %v", c.text, g.GuestFeatures, g.CPU, err)
+		}
+	}
+}
+
 // TestHostDataGiven: zero host data that is given differs from none.
 func TestHostDataGiven(t *testing.T) {
 	zero := "host_data: \"" + strings.Repeat("0", 64) + "\"\n"
@@ -167,8 +198,8 @@ func TestErrors(t *testing.T) {
 		"# nothing\n":                          "the file is empty",
 		"- a\n":                                "g.yaml:1: the description is not a mapping",
 		"word\n":                               "g.yaml:1: the description is not a mapping",
-		"firmware: f\nkernal: k\n":             "g.yaml:2: unknown key kernal (known: name, firmware, kernel",
-		"firmware: f\nid_block:\n  mod: x\n":   "g.yaml:3: unknown key id_block.mod (known: mode",
+		"firmware: f\nkernal: k\n":             "g.yaml:2: unknown key kernal (did you mean kernel?)",
+		"firmware: f\nid_block:\n  mod: x\n":   "g.yaml:3: unknown key id_block.mod (did you mean mode?)",
 		"firmware: f\nfirmware: g\n":           "g.yaml:2: key firmware is given twice (first in line 1)",
 		"firmware: f\n---\nfirmware: g\n":      "a second document begins",
 		"firmware: [f]\n":                      "g.yaml:1: firmware: a single value is wanted",
@@ -178,6 +209,13 @@ func TestErrors(t *testing.T) {
 		"vcpus: 4294967296\n":                  "not a decimal number of 32 bits",
 		"policy: -1\n":                         `"-1" is not a number of 64 bits`,
 		"cpu_sig: 0x100000000\n":               "is not a number of 32 bits",
+		"cpu_sig: 1\ncpu: EPYC\n":              "g.yaml:1: cpu_sig is 0x1, but cpu EPYC has the signature 0x800f12",
+		"host_kernel: 5.4\n":                   "older than any",
+		"host_kernel: linux\n":                 "host kernel \"linux\" is unknown",
+		"guest_features: 21\n":                 "write 0x21",
+		"guest_features: debugswop\n":          "did you mean DebugSwap?",
+		"kernel_sha256: 00\n":                  "want 64 hexadecimal digits or 44 characters of base64",
+		"colour: red\n":                        "use one of name, firmware, kernel,",
 		"kernel_hashes: yes\n":                 `"yes" is neither true nor false`,
 		"host_data: 00\n":                      "host_data: got 1 bytes, want 32 (64 hexadecimal digits)",
 		"host_data: zz\n":                      "not made of pairs of hexadecimal digits",
