@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/snplaunch/snplaunch/agent"
@@ -32,7 +33,15 @@ func (r *run) attest(ctx context.Context, v *vm) error {
 	greeted := make(chan struct{})
 	go func() {
 		said, err := agent.Dialogue(ctx, v.agent, agent.Request{Nonce: n[:], ExtendedReport: true, Command: r.g.Command}, agent.Handlers{
-			Hello: func(agent.Hello) { close(greeted) },
+			Hello: func(agent.Hello) {
+				v.lookout.reached(stageAgent)
+				close(greeted)
+			},
+			Report: func(agent.Report) {
+				if len(r.g.Command) > 0 {
+					v.lookout.reached(stageCommand)
+				}
+			},
 			Output: func(s agent.Stream, b []byte) {
 				w := r.o.Stdout
 				if s == agent.Stderr {
@@ -73,7 +82,7 @@ func (r *run) attest(ctx context.Context, v *vm) error {
 				continue
 			default:
 			}
-			r.refused()
+			r.refused(v.lookout.seen())
 			return nil
 		case <-hello:
 			hello = nil
@@ -86,8 +95,11 @@ func (r *run) attest(ctx context.Context, v *vm) error {
 			select {
 			case got = <-talked:
 			case <-time.After(2 * time.Second):
-				got = outcome{&agent.Result{}, errors.New("the guest ended without a word")}
+				got = outcome{&agent.Result{}, io.ErrUnexpectedEOF}
 			}
+			waiting = false
+		case <-v.life.stuck:
+			got = outcome{&agent.Result{}, io.ErrUnexpectedEOF}
 			waiting = false
 		}
 	}
@@ -95,6 +107,13 @@ func (r *run) attest(ctx context.Context, v *vm) error {
 		return err
 	}
 	r.res.GuestExit = got.said.ExitCode
+	silent := errors.Is(got.err, io.ErrUnexpectedEOF) || errors.Is(got.err, io.EOF)
+	if silent {
+		v.ended(time.Second) // the events that say why are on their way
+		var why string
+		r.res.Outcome, why = v.life.ended(v.lookout.seen())
+		got.err = errors.New(why)
+	}
 	if got.said.Report == nil {
 		r.res.fail(VerdictNotAttested, fmt.Sprintf("the guest sent no report: %v", got.err),
 			"look at the guest's console; the initrd must start snplaunch's agent")

@@ -68,9 +68,15 @@ func (r *run) letBGo(ctx context.Context, memory *os.File) error {
 	return r.b.qmp.Cont(ctx)
 }
 
-// refused says which entry of the hashes table does not fit what the guest was
-// given.
-func (r *run) refused() {
+// refused judges a firmware that stands still: it found nothing to boot and says
+// so, or its blob verifier refused what it found and is silent.
+func (r *run) refused(seen sighting) {
+	if seen.stage == stageNoBoot {
+		r.res.Outcome = OutcomeNotBooted
+		r.res.fail(VerdictNotAttested, fmt.Sprintf("the firmware found nothing to boot (last seen: %s)", seen),
+			"give the guest a kernel, with kernel_hashes on where the firmware is an AmdSev build")
+		return
+	}
 	r.res.fail(VerdictFirmwareRefused, "OVMF refused to go on: "+r.whatDiffers(),
 		"give the guest the files and the command line that were measured, or measure those it is given")
 }

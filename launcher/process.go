@@ -42,12 +42,14 @@ type vm struct {
 	process
 	name     string
 	qmp      *qmp.Client // nil until connect
+	life     *life       // nil until connect
 	qmpConn  net.Conn
 	console  net.Conn
 	agent    net.Conn
 	sevGuest net.Conn
 	stderr   *tail
 	screen   *tail
+	lookout  *lookout
 	screens  sync.WaitGroup
 	// memoryPath is where QEMU B finds the file that it writes its memory to.
 	memoryPath string
@@ -102,7 +104,7 @@ func (s *starter) closeAll() {
 func startVM(name, path string, sim *supervise.Config, withSevGuest bool, console io.Writer,
 	arguments func(*starter, plumbing) ([]string, error)) (*vm, error) {
 	s := &starter{}
-	v := &vm{name: name, stderr: newTail(keptOutput), screen: newTail(keptOutput)}
+	v := &vm{name: name, stderr: newTail(keptOutput), screen: newTail(keptOutput), lookout: newLookout()}
 	var p plumbing
 	var err error
 	for _, c := range []struct {
@@ -145,9 +147,9 @@ func startVM(name, path string, sim *supervise.Config, withSevGuest bool, consol
 	v.screens.Add(1)
 	go func() {
 		defer v.screens.Done()
-		var w io.Writer = v.screen
+		w := io.MultiWriter(v.screen, v.lookout)
 		if console != nil {
-			w = io.MultiWriter(v.screen, console)
+			w = io.MultiWriter(v.screen, v.lookout, console)
 		}
 		_, _ = io.Copy(w, v.console) // ends with QEMU
 	}()
@@ -161,6 +163,7 @@ func (v *vm) connect(ctx context.Context) error {
 		return err
 	}
 	v.qmp = c
+	v.life = watchLife(c)
 	return nil
 }
 

@@ -31,6 +31,8 @@ const (
 // Result is what a run found. Its JSON form is the output of `run --json`.
 type Result struct {
 	Verdict        Verdict           `json:"verdict"`
+	Outcome        Outcome           `json:"outcome"`
+	LastSeen       string            `json:"last_seen,omitempty"` // of a guest that ran
 	Backend        string            `json:"backend"`
 	Simulated      bool              `json:"simulated"`
 	Computed       snp.LaunchDigest  `json:"computed"`

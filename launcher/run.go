@@ -71,13 +71,17 @@ func Run(ctx context.Context, g *guest.Guest, o Options) (*Result, error) {
 		return nil, fmt.Errorf("interrupted: %w", context.Canceled)
 	}
 	if err != nil && r.res.Verdict == "" && errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		r.res.fail(VerdictTimeout, fmt.Sprintf("the run took longer than %s (%v)", timeout, err),
-			"look at the guest's console; a slow machine needs a longer --timeout")
+		message := fmt.Sprintf("the run took longer than %s (%v)", timeout, err)
+		if r.res.LastSeen != "" {
+			message = fmt.Sprintf("the run took longer than %s; last seen: %s", timeout, r.res.LastSeen)
+		}
+		r.res.fail(VerdictTimeout, message, "look at the guest's console; a slow machine needs a longer --timeout")
 		err = nil
 	}
 	if err != nil {
 		return nil, err
 	}
+	r.res.settle(o.LaunchOnly)
 	r.res.stage("total", started)
 	return r.res, nil
 }
@@ -279,6 +283,7 @@ func (r *run) close() error {
 		}
 		if s := v.screen.String(); s != "" {
 			r.res.Console = s
+			r.res.LastSeen = v.lookout.seen().String()
 		}
 	}
 	return errs.ErrorOrNil()
