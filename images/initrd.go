@@ -20,6 +20,10 @@ import (
 // device's driver, and what the simulated device is made with.
 var guestModules = []string{"cuse", "sev-guest"}
 
+// optionalModules are more of them: without configfs, which kernels before 6.7
+// can lack, a guest on the software host has a device but no configfs-tsm.
+var optionalModules = []string{"configfs"}
+
 // InitrdOptions says what an initrd is built from.
 type InitrdOptions struct {
 	// SourceDir is the folder with snplaunch's go.mod. Where it is empty,
@@ -170,14 +174,14 @@ func (b *initrdBuild) moduleRecords() ([]cpio.Record, error) {
 	if err != nil {
 		return nil, err
 	}
+	wanted, err := tree.forGuest()
+	if err != nil {
+		return nil, err
+	}
 	var out []cpio.Record
-	for _, want := range guestModules {
-		list, err := tree.closure(want)
-		if err != nil {
-			return nil, err
-		}
-		for i, m := range list {
-			name := filepath.Join(guestagent.ModulesDir, want, fmt.Sprintf("%02d-%s.ko", i, m.name))
+	for _, want := range wanted {
+		for i, m := range want.files {
+			name := filepath.Join(guestagent.ModulesDir, want.name, fmt.Sprintf("%02d-%s.ko", i, m.name))
 			out = append(out, cpio.StaticRecord(m.data, cpio.Info{Name: name[1:], Mode: cpio.S_IFREG | 0o644}))
 		}
 	}

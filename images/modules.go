@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/therootcompany/xz"
@@ -74,6 +75,9 @@ func moduleFileName(file string) (string, bool) {
 
 func moduleName(s string) string { return strings.ReplaceAll(s, "-", "_") }
 
+// errNoModule means that a kernel has no module of a name.
+var errNoModule = errors.New("kernel module missing")
+
 // closure gives the module of that name and all that it depends on, in the
 // order in which they must be loaded; nothing where it is built in.
 func (t *moduleTree) closure(name string) ([]kernelModule, error) {
@@ -91,7 +95,7 @@ func (t *moduleTree) closure(name string) ([]kernelModule, error) {
 		state[name] = 1
 		path, ok := t.files[name]
 		if !ok {
-			return fmt.Errorf("kernel module %s is not in %s: the kernel was built without it, or it is in a package of further modules", name, t.dir)
+			return fmt.Errorf("%w: %s is not in %s: the kernel was built without it, or it is in a package of further modules", errNoModule, name, t.dir)
 		}
 		data, err := readModule(path)
 		if err != nil {
@@ -112,6 +116,28 @@ func (t *moduleTree) closure(name string) ([]kernelModule, error) {
 	}
 	if err := visit(name); err != nil {
 		return nil, err
+	}
+	return out, nil
+}
+
+// wantedModule is a module that the agent asks for, with all that it needs.
+type wantedModule struct {
+	name  string
+	files []kernelModule // in the order of loading
+}
+
+// forGuest gives guestModules and what there is of optionalModules.
+func (t *moduleTree) forGuest() ([]wantedModule, error) {
+	var out []wantedModule
+	for i, name := range slices.Concat(guestModules, optionalModules) {
+		list, err := t.closure(name)
+		if i >= len(guestModules) && errors.Is(err, errNoModule) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, wantedModule{name, list})
 	}
 	return out, nil
 }

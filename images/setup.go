@@ -315,12 +315,12 @@ func (s *setup) takeKernel(ctx context.Context, a *apt, f offer, release string)
 	if err != nil {
 		return nil, err
 	}
-	for _, want := range guestModules {
-		list, err := t.closure(want)
-		if err != nil {
-			return nil, err
-		}
-		for _, k := range list {
+	wanted, err := t.forGuest()
+	if err != nil {
+		return nil, err
+	}
+	for _, want := range wanted {
+		for _, k := range want.files {
 			rel, err := filepath.Rel(m.dir, t.files[k.name])
 			if err != nil {
 				return nil, err

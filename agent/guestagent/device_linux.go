@@ -19,43 +19,66 @@ const (
 	cuseDevice = "/sys/class/cuse/" + guestdev.DeviceName
 )
 
-// prepareDevice sees to it that /dev/sev-guest is there, if it can be, and
-// says what is behind it. Notes tell what went wrong on the way.
-func prepareDevice(active bool) (kind agent.Device, notes []string) {
-	note := func(err error) { notes = append(notes, err.Error()) }
-	if exists(devicePath) {
-		if exists(cuseDevice) && !active {
-			return agent.DeviceSimulated, nil // an earlier agent's, still serving
-		}
-		return agent.DeviceReal, nil
-	}
-	if active {
-		if err := loadModules(ModulesDir, "sev-guest"); err != nil {
-			note(err)
-		}
-		if waitFor(devicePath, time.Second) {
-			return agent.DeviceReal, notes
-		}
-		return agent.DeviceNone, append(notes, "the kernel says that SEV-SNP is active, yet there is no "+devicePath)
-	}
-	port, err := openPort(guestdev.PortName)
+// device is what a guest asks for reports.
+type device struct {
+	kind agent.Device
+	// notes tell what went wrong on the way.
+	notes []string
+	// stop takes away what must not outlive this process; it may be nil.
+	stop func() error
+}
+
+func (d *device) note(err error) {
 	if err != nil {
-		if !errors.Is(err, errNoPort) {
-			note(err)
+		d.notes = append(d.notes, err.Error())
+	}
+}
+
+// prepareDevice sees to it that /dev/sev-guest and configfs-tsm are there, if
+// they can be, and says what is behind them.
+func prepareDevice(active bool) (d device) {
+	d.kind = agent.DeviceNone
+	switch {
+	case exists(devicePath) && exists(cuseDevice) && !active:
+		d.kind = agent.DeviceSimulated // an earlier agent's, still serving
+	case exists(devicePath):
+		d.kind = agent.DeviceReal
+		d.note(mountConfigfs())
+	case active:
+		d.note(loadModules(ModulesDir, "sev-guest"))
+		if !waitFor(devicePath, time.Second) {
+			d.note(errors.New("the kernel says that SEV-SNP is active, yet there is no " + devicePath))
+			break
 		}
-		return agent.DeviceNone, notes
+		d.kind = agent.DeviceReal
+		d.note(mountConfigfs())
+	default:
+		port, err := openPort(guestdev.PortName)
+		if errors.Is(err, errNoPort) {
+			break
+		}
+		if err != nil {
+			d.note(err)
+			break
+		}
+		driver := guestdev.NewDriver(port, func(format string, args ...any) {
+			fmt.Fprintf(os.Stderr, "snp-agent: "+format+"\n", args...)
+		})
+		if err := startSimulated(driver); err != nil {
+			port.Close()
+			d.note(err)
+			break
+		}
+		d.kind = agent.DeviceSimulated
+		d.stop, err = mountSimulated(driver)
+		d.note(err)
 	}
-	if err := startSimulated(port); err != nil {
-		port.Close()
-		note(err)
-		return agent.DeviceNone, notes
-	}
-	return agent.DeviceSimulated, notes
+	return d
 }
 
 // startSimulated starts the device of package guestdev; it serves until this
 // process ends.
-func startSimulated(port *os.File) error {
+func startSimulated(driver *guestdev.Driver) error {
 	if err := loadModules(ModulesDir, "cuse"); err != nil {
 		return err
 	}
@@ -65,9 +88,7 @@ func startSimulated(port *os.File) error {
 	}
 	failed := make(chan error, 1)
 	go func() {
-		failed <- guestdev.Serve(cuse, port, func(format string, args ...any) {
-			fmt.Fprintf(os.Stderr, "snp-agent: "+format+"\n", args...)
-		})
+		failed <- driver.Serve(cuse)
 		cuse.Close()
 	}()
 	for end := time.Now().Add(5 * time.Second); ; {

@@ -56,12 +56,15 @@ func (s *session) send(m *agent.Message) error {
 	return nil
 }
 
-func (s *session) run(notes []string) error {
+func (s *session) run(notes []string) (err error) {
 	active := snpActive()
-	device, more := prepareDevice(active)
+	dev := prepareDevice(active)
+	if dev.stop != nil {
+		defer func() { err = errors.Join(err, dev.stop()) }()
+	}
 	hello := &agent.Hello{
 		Protocol: agent.Version, Kernel: kernelRelease(), Agent: Version,
-		Device: device, SNPActive: active, Notes: append(notes, more...),
+		Device: dev.kind, SNPActive: active, Notes: append(notes, dev.notes...),
 	}
 	if err := s.send(&agent.Message{Hello: hello}); err != nil {
 		return err
@@ -74,7 +77,7 @@ func (s *session) run(notes []string) error {
 		return &agent.Error{Stage: agent.StageRequest, Message: "the host's first message is not a request"}
 	}
 	if !m.Request.NoReport {
-		if err := s.report(m.Request, device); err != nil {
+		if err := s.report(m.Request, dev.kind); err != nil {
 			return err
 		}
 	}

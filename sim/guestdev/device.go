@@ -8,23 +8,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// device is the state of one character device.
-type device struct {
-	host io.ReadWriter
-	logf func(format string, args ...any)
-}
-
-// Serve offers the device until cuse fails or ends. Each Read of cuse (an
-// open /dev/cuse, see OpenCUSE) gives one request and each Write is one reply;
-// host is the virtio-serial port. logf, which may be nil, gets a line for each
-// request that could not be answered.
-//
-// Requests are served one at a time, as Linux's driver does.
-func Serve(cuse, host io.ReadWriter, logf func(format string, args ...any)) error {
-	if logf == nil {
-		logf = func(string, ...any) {}
-	}
-	d := &device{host: host, logf: logf}
+// Serve offers the character device until cuse fails or ends. Each Read of cuse
+// (an open /dev/cuse, see OpenCUSE) gives one request and each Write is one
+// reply. Requests are served one at a time, as Linux's driver does.
+func (d *Driver) Serve(cuse io.ReadWriter) error {
 	buf := make([]byte, requestBufferSize)
 	for {
 		n, err := cuse.Read(buf)
@@ -52,7 +39,7 @@ func Serve(cuse, host io.ReadWriter, logf func(format string, args ...any)) erro
 
 // handle answers one request; nil means that none is expected. It fails only
 // where no device can come of it.
-func (d *device) handle(b []byte) ([]byte, error) {
+func (d *Driver) handle(b []byte) ([]byte, error) {
 	r, err := parseFuseRequest(b)
 	if err != nil {
 		return nil, err

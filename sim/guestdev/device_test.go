@@ -92,8 +92,8 @@ func TestExtendedReport(t *testing.T) {
 		{"room without an address counts as none", certs, 0, 8192, -int32(unix.EIO), 1 << 32, 8192, 0, false},
 		{"no certificates", nil, 0, 0, 0, 0, 0, 1, true},
 		{"no certificates, but room", nil, certsAddr, 4096, 0, 0, 4096, 1, true},
-		{"room of no whole pages", certs, certsAddr, 4097, -int32(unix.EINVAL), 0, 4097, 0, false},
-		{"room beyond the driver's limit", certs, certsAddr, 0x5000, -int32(unix.EINVAL), 0, 0x5000, 0, false},
+		{"room of no whole pages", certs, certsAddr, 4097, -int32(unix.EINVAL), 0xFF, 4097, 0, false},
+		{"room beyond the driver's limit", certs, certsAddr, 0x5000, -int32(unix.EINVAL), 0xFF, 0x5000, 0, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			h := &script{rspType: MsgReportRsp, rsp: counting(32 + snp.ReportSize), certs: c.certs}
@@ -131,6 +131,7 @@ func TestExtendedReport(t *testing.T) {
 
 func TestRefusals(t *testing.T) {
 	good := &script{rspType: MsgReportRsp, rsp: counting(32)}
+	const before = 0x1122334455667788 // exitinfo2 as the caller left it
 	for _, c := range []struct {
 		name      string
 		h         *script
@@ -138,19 +139,24 @@ func TestRefusals(t *testing.T) {
 		change    func(*fakeKernel)
 		result    unix.Errno
 		exitInfo2 uint64
+		disables  bool
 	}{
-		{"unknown ioctl", good, 0xC0205303, nil, unix.ENOTTY, 0},
-		{"message version 0", good, 0xC0205300, func(k *fakeKernel) { k.memory[argAddr][0] = 0 }, unix.EINVAL, 0},
-		{"no request", good, 0xC0205300, func(k *fakeKernel) { clear(k.memory[argAddr][8:16]) }, unix.EINVAL, 0},
-		{"no place for the response", good, 0xC0205300, func(k *fakeKernel) { clear(k.memory[argAddr][16:24]) }, unix.EINVAL, 0},
-		{"struct at a wrong address", good, 0xC0205300, func(k *fakeKernel) { delete(k.memory, argAddr) }, unix.EFAULT, 0},
-		{"the firmware refuses", &script{status: snp.StatusInvalidParam}, 0xC0205300, nil, unix.EIO, 0x16},
-		{"an answer of another type", &script{rspType: MsgKeyRsp, rsp: counting(32)}, 0xC0205300, nil, unix.EBADMSG, 0},
-		{"an answer that is too long", &script{rspType: MsgKeyRsp, rsp: counting(65)}, 0xC0205301, nil, unix.EBADMSG, 0},
+		{"unknown ioctl", good, 0xC0205303, nil, unix.ENOTTY, 0xFF, false},
+		{"an ioctl of terminals", good, 0x5401, nil, unix.ENOTTY, 0xFF, false},
+		{"message version 0", good, 0xC0205300, func(k *fakeKernel) { k.memory[argAddr][0] = 0 }, unix.EINVAL, before, false},
+		{"message version 0 in an unknown ioctl", good, 0xC0205303, func(k *fakeKernel) { k.memory[argAddr][0] = 0 }, unix.EINVAL, before, false},
+		{"no request", good, 0xC0205300, func(k *fakeKernel) { clear(k.memory[argAddr][8:16]) }, unix.EINVAL, 0xFF, false},
+		{"no place for the response", good, 0xC0205301, func(k *fakeKernel) { clear(k.memory[argAddr][16:24]) }, unix.EINVAL, 0xFF, false},
+		{"struct at a wrong address", good, 0xC0205300, func(k *fakeKernel) { delete(k.memory, argAddr) }, unix.EFAULT, before, false},
+		{"request at a wrong address", good, 0xC0205300, func(k *fakeKernel) { delete(k.memory, reqAddr) }, unix.EFAULT, before, false},
+		{"the firmware refuses", &script{status: snp.StatusInvalidParam}, 0xC0205300, nil, unix.EIO, 0x16, true},
+		{"an answer of another type", &script{rspType: MsgKeyRsp, rsp: counting(32)}, 0xC0205300, nil, unix.EBADMSG, before, true},
+		{"an answer that is too long", &script{rspType: MsgKeyRsp, rsp: counting(65)}, 0xC0205301, nil, unix.EBADMSG, before, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			k := withHost(t, c.h)
 			k.prepare(1, counting(96), 4000)
+			binary.LittleEndian.PutUint64(k.memory[argAddr][24:], before)
 			if c.change != nil {
 				c.change(k)
 			}
@@ -163,7 +169,45 @@ func TestRefusals(t *testing.T) {
 			if !bytes.Equal(k.memory[respAddr], bytes.Repeat([]byte{0xEE}, 4000)) {
 				t.Error("something was written to the response")
 			}
+			// What the driver gave up for, it gave up for good.
+			asked := c.h.asked
+			c.h.rspType, c.h.rsp, c.h.status = MsgReportRsp, counting(32), snp.StatusSuccess
+			k.prepare(1, counting(96), 4000)
+			binary.LittleEndian.PutUint64(k.memory[argAddr][24:], before)
+			got := k.ioctl(0xC0205300, argAddr)
+			if c.disables && (got != -int32(unix.ENOTTY) || c.h.asked != asked) {
+				t.Errorf("the next request: result %d, asked %d more; want -ENOTTY and no question", got, c.h.asked-asked)
+			}
+			if !c.disables && got != 0 {
+				t.Errorf("the next request: result %d, want 0", got)
+			}
+			if k.exitInfo2() != before {
+				t.Errorf("the next request: exitinfo2 %#x, want %#x as the caller left it", k.exitInfo2(), uint64(before))
+			}
 		})
+	}
+}
+
+// A 32-bit program's ioctl finds no entry point, and a request that changes
+// between the kernel's rounds does not get an answer that has no room.
+func TestIoctlsThatDoNotFit(t *testing.T) {
+	d := NewDriver(nil, t.Logf)
+	head := make([]byte, 32)
+	head[0], head[8], head[16] = 1, 1, 1
+	for _, c := range []struct {
+		name string
+		r    fuseIoctl
+		want unix.Errno
+	}{
+		{"32-bit", fuseIoctl{flags: 3, cmd: 0xC0205300}, unix.ENOTTY},
+		{"restricted", fuseIoctl{cmd: 0xC0205300}, unix.EINVAL},
+		{"a part of the struct", fuseIoctl{flags: 2, cmd: 0xC0205300, in: head[:31]}, unix.EINVAL},
+		{"a part of the request", fuseIoctl{flags: 2, cmd: 0xC0205300, in: append(bytes.Clone(head), 1)}, unix.EINVAL},
+		{"room for a refusal only", fuseIoctl{flags: 2, cmd: 0xC0205300, in: append(bytes.Clone(head), counting(96)...), outSize: 32}, unix.EINVAL},
+	} {
+		if got := d.ioctl(c.r); got.result != -int32(c.want) || got.out != nil || got.retryIn != nil {
+			t.Errorf("%s: %+v, want -%s", c.name, got, unix.ErrnoName(c.want))
+		}
 	}
 }
 
@@ -172,11 +216,16 @@ func TestHostGone(t *testing.T) {
 	guest, host := net.Pipe()
 	host.Close()
 	k := newFakeKernel(t, guest)
-	for range 2 {
-		k.prepare(1, counting(96), 4000)
-		if got := k.ioctl(0xC0205300, argAddr); got != -int32(unix.EIO) || k.exitInfo2() != 0xFFFFFFFF {
-			t.Errorf("result %d, exitinfo2 %#x; want -EIO and NO_FW_CALL", got, k.exitInfo2())
-		}
+	k.prepare(1, counting(96), 4000)
+	if got := k.ioctl(0xC0205300, argAddr); got != -int32(unix.EIO) || k.exitInfo2() != 0xFFFFFFFFFFFFFFFF {
+		t.Errorf("result %d, exitinfo2 %#x; want -EIO and SEV_RET_NO_FW_CALL", got, k.exitInfo2())
+	}
+	k.prepare(1, counting(96), 4000)
+	if got := k.ioctl(0xC0205300, argAddr); got != -int32(unix.ENOTTY) {
+		t.Errorf("result %d, want -ENOTTY", got)
+	}
+	if _, _, errno := k.driver.NewReport(counting(64), 0); errno != unix.ENOTTY {
+		t.Errorf("a report for configfs: %v, want ENOTTY", errno)
 	}
 }
 
@@ -305,14 +354,15 @@ func FuzzHandle(f *testing.F) {
 	head[0], head[9], head[18] = 1, 0x20, 1
 	f.Add(ioctl(0xC0205300, nil, 0), []byte{})
 	f.Add(ioctl(0xC0205300, head, 0), []byte{})
+	f.Add(ioctl(0xC0205303, head, 32), []byte{})
 	f.Add(ioctl(0xC0205302, append(bytes.Clone(head), extRequest(certsAddr, 4096)...), 0), []byte{})
 	f.Add(ioctl(0xC0205300, append(bytes.Clone(head), counting(96)...), 4032), (&answer{msgType: 6, payload: counting(1216)}).bytes())
 	f.Add(ioctl(0xC0205302, append(bytes.Clone(head), extRequest(certsAddr, 4096)...), 4032+112+4096), (&answer{msgType: 6, payload: counting(1216), certsLen: 4096, certs: counting(3000)}).bytes())
 	f.Fuzz(func(t *testing.T, b, fromHost []byte) {
-		d := &device{logf: func(string, ...any) {}, host: struct {
+		d := NewDriver(struct {
 			io.Reader
 			io.Writer
-		}{bytes.NewReader(fromHost), io.Discard}}
+		}{bytes.NewReader(fromHost), io.Discard}, nil)
 		reply, err := d.handle(b)
 		if err != nil || reply == nil {
 			return

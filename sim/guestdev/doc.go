@@ -1,10 +1,12 @@
 // Package guestdev gives a guest that runs without SEV-SNP a /dev/sev-guest
 // whose answers come from a software Secure Processor outside the guest.
 //
-// In the guest, Serve is a character device in user space (CUSE): it takes the
-// three ioctls of Linux's include/uapi/linux/sev-guest.h from unmodified
-// clients and sends the guest message in each of them over a virtio-serial
-// port named PortName. At the other end of that port, ServeHost hands each
+// In the guest, Driver stands for Linux's sev-guest driver. Its Serve is a
+// character device in user space (CUSE): it takes the three ioctls of Linux's
+// include/uapi/linux/sev-guest.h from unmodified clients and sends the guest
+// message in each of them over a virtio-serial port named PortName. Its
+// NewReport makes the reports of configfs-tsm, whose files are elsewhere
+// (package agent/tsmfs). At the other end of the port, ServeHost hands each
 // message to a Handler and sends its answer back.
 //
 // The messages travel in the clear: what a real guest encrypts with a VMPCK so

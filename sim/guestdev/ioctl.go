@@ -2,8 +2,6 @@ package guestdev
 
 import (
 	"encoding/binary"
-	"fmt"
-	"io"
 
 	"golang.org/x/sys/unix"
 
@@ -52,10 +50,12 @@ var commands = map[uint32]command{
 // the server asked for, so an ioctl is asked again, with more of the caller's
 // memory each time, until it is complete: first the ioctl's struct, then the
 // request it points to, then the places that take the answer.
-func (d *device) ioctl(r fuseIoctl) ioctlReply {
-	cmd, known := commands[r.cmd]
+//
+// What is looked at, and in which order, is what snp_guest_ioctl of Linux 6.12
+// does.
+func (d *Driver) ioctl(r fuseIoctl) ioctlReply {
 	switch {
-	case !known, r.flags&fuseIoctlCompat != 0:
+	case r.flags&fuseIoctlCompat != 0: // the driver has no such entry point
 		return ioctlReply{result: -int32(unix.ENOTTY)}
 	case r.flags&fuseIoctlUnrestricted == 0:
 		return ioctlReply{result: -int32(unix.EINVAL)}
@@ -67,13 +67,24 @@ func (d *device) ioctl(r fuseIoctl) ioctlReply {
 	if len(r.in) < guestRequestSize {
 		return ioctlReply{result: -int32(unix.EINVAL)}
 	}
-	le := binary.LittleEndian
 	head, req := r.in[:guestRequestSize], r.in[guestRequestSize:]
-	reqData, respData := le.Uint64(head[offReqData:]), le.Uint64(head[offRespData:])
-	if head[0] == 0 || reqData == 0 || respData == 0 {
+	switch {
+	case head[0] == 0:
 		return ioctlReply{result: -int32(unix.EINVAL)}
+	case d.disabled():
+		return ioctlReply{result: -int32(unix.ENOTTY)}
 	}
-	ins := []iovec{whole, {reqData, uint64(cmd.reqSize)}}
+	ins := []iovec{whole}
+	cmd, known := commands[r.cmd]
+	if !known {
+		return notSent(r, head, ins, unix.ENOTTY)
+	}
+	le := binary.LittleEndian
+	reqData, respData := le.Uint64(head[offReqData:]), le.Uint64(head[offRespData:])
+	if reqData == 0 || respData == 0 {
+		return notSent(r, head, ins, unix.EINVAL)
+	}
+	ins = append(ins, iovec{reqData, uint64(cmd.reqSize)})
 	if len(req) == 0 {
 		return ioctlReply{retryIn: ins}
 	}
@@ -85,63 +96,68 @@ func (d *device) ioctl(r fuseIoctl) ioctlReply {
 	if cmd.certs {
 		certsAddress, certsRoom = le.Uint64(req[offCertsAddress:]), le.Uint32(req[offCertsLen:])
 		if certsAddress == 0 {
-			certsRoom = 0 // as the driver: without an address, no certificates
+			certsRoom = 0 // without an address, no certificates
 		}
 		if certsRoom > MaxCertTable || certsRoom%snp.PageSize != 0 {
-			return ioctlReply{result: -int32(unix.EINVAL)}
+			return notSent(r, head, ins, unix.EINVAL)
 		}
 	}
-	if r.outSize == 0 {
-		outs := []iovec{whole}
-		if cmd.certs {
-			outs = append(outs, ins[1])
-		}
-		outs = append(outs, iovec{respData, uint64(cmd.respSize)})
-		if certsRoom != 0 {
-			outs = append(outs, iovec{certsAddress, uint64(certsRoom)})
-		}
+	outs := []iovec{whole}
+	if cmd.certs {
+		outs = append(outs, ins[1])
+	}
+	outs = append(outs, iovec{respData, uint64(cmd.respSize)})
+	if certsRoom != 0 {
+		outs = append(outs, iovec{certsAddress, uint64(certsRoom)})
+	}
+	switch uint64(r.outSize) {
+	case 0:
 		return ioctlReply{retryIn: ins, retryOut: outs}
+	case total(outs):
+		return d.forward(cmd, head, req, certsRoom)
 	}
-	return d.forward(cmd, head, req, certsRoom)
+	// The caller changed its request meanwhile: there is room for another.
+	return ioctlReply{result: -int32(unix.EINVAL)}
+}
+
+// notSent refuses a request before it leaves the guest. The driver writes the
+// ioctl's struct back then, so room for it is asked for first.
+func notSent(r fuseIoctl, head []byte, ins []iovec, errno unix.Errno) ioctlReply {
+	if r.outSize == 0 {
+		return ioctlReply{retryIn: ins, retryOut: ins[:1]}
+	}
+	out := append([]byte(nil), head...)
+	binary.LittleEndian.PutUint64(out[offExitInfo2:], exitInfoNotSent)
+	return ioctlReply{result: -int32(errno), out: out[:min(len(out), int(r.outSize))]}
 }
 
 // forward sends the guest message to the host and makes the last reply. Its
-// bytes follow the order in which ioctl offered places for them; a failure
-// stops after the struct and the request, so that the response stays as it was.
-func (d *device) forward(cmd command, head, req []byte, certsRoom uint32) ioctlReply {
+// bytes follow the order in which ioctl offered places for them. A failure
+// stops after the struct and the request, so that the response stays as it was;
+// on success both are written as they were read, since the driver writes
+// neither then.
+func (d *Driver) forward(cmd command, head, req []byte, certsRoom uint32) ioctlReply {
 	le := binary.LittleEndian
 	out := append([]byte(nil), head...)
 	if cmd.certs {
 		out = append(out, req...)
 	}
-	fail := func(errno unix.Errno, exitInfo2 uint64) ioctlReply {
-		le.PutUint64(out[offExitInfo2:], exitInfo2)
-		return ioctlReply{result: -int32(errno), out: out}
-	}
-	a, err := d.ask(&request{
+	a, exitInfo2, errno := d.send(&request{
 		msgType:    cmd.msgType,
 		msgVersion: head[0],
 		certs:      cmd.certs,
 		certsRoom:  certsRoom,
 		payload:    req[:cmd.payloadSize],
-	})
-	noFirmware := snp.StatusNoFWCall
-	switch {
-	case err != nil:
-		d.logf("sev-guest: %v", err)
-		return fail(unix.EIO, uint64(uint32(noFirmware)))
-	case a.vmmError != 0:
-		if cmd.certs && a.vmmError == vmmInvalidLen {
+	}, cmd.respSize)
+	if errno != 0 {
+		if exitInfo2 != 0 {
+			le.PutUint64(out[offExitInfo2:], exitInfo2)
+		}
+		if cmd.certs && exitInfo2>>32 == vmmInvalidLen {
 			le.PutUint32(out[guestRequestSize+offCertsLen:], a.certsLen)
 		}
-		return fail(unix.EIO, uint64(a.vmmError)<<32)
-	case a.status != snp.StatusSuccess:
-		return fail(unix.EIO, uint64(uint32(a.status)))
-	case a.msgType != cmd.msgType+1 || len(a.payload) > cmd.respSize || uint64(len(a.certs)) > uint64(certsRoom):
-		d.logf("sev-guest: answer of type %d with %d bytes and %d bytes of certificates does not fit request %d", a.msgType, len(a.payload), len(a.certs), cmd.msgType)
-		return fail(unix.EBADMSG, 0)
+		return ioctlReply{result: -int32(errno), out: out}
 	}
-	le.PutUint64(out[offExitInfo2:], 0)
 	out = append(out, a.payload...)
 	out = append(out, make([]byte, cmd.respSize-len(a.payload))...)
 	out = append(out, a.certs...)
@@ -149,17 +165,9 @@ func (d *device) forward(cmd command, head, req []byte, certsRoom uint32) ioctlR
 	return ioctlReply{out: out}
 }
 
-// ask sends one request to the host and waits for its answer.
-func (d *device) ask(r *request) (*answer, error) {
-	if _, err := d.host.Write(r.bytes()); err != nil {
-		return nil, fmt.Errorf("sending a guest message to the host over port %s: %w", PortName, err)
+func total(list []iovec) (n uint64) {
+	for _, v := range list {
+		n += v.length
 	}
-	b, err := readFrame(d.host, answerHeaderSize+MaxPayload+MaxCertTable)
-	if err == io.EOF {
-		return nil, fmt.Errorf("the host closed port %s without answering a guest message", PortName)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("waiting for the host's answer on port %s: %w", PortName, err)
-	}
-	return parseAnswer(b)
+	return n
 }

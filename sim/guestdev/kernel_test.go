@@ -19,6 +19,7 @@ import (
 // only the memory that the server asked for, until the server is done.
 type fakeKernel struct {
 	t      *testing.T
+	driver *Driver
 	dev    net.Conn
 	memory map[uint64][]byte // the process's, by address
 	unique uint64
@@ -31,14 +32,15 @@ func newFakeKernel(t *testing.T, host io.ReadWriter) *fakeKernel {
 	t.Helper()
 	kernel, server := net.Pipe()
 	served := make(chan error, 1)
-	go func() { served <- Serve(server, host, t.Logf) }()
+	d := NewDriver(host, t.Logf)
+	go func() { served <- d.Serve(server) }()
 	t.Cleanup(func() {
 		kernel.Close()
 		if err := <-served; err != nil {
 			t.Errorf("Serve: %v", err)
 		}
 	})
-	k := &fakeKernel{t: t, dev: kernel, memory: map[uint64][]byte{}}
+	k := &fakeKernel{t: t, driver: d, dev: kernel, memory: map[uint64][]byte{}}
 	init := make([]byte, 16)
 	binary.LittleEndian.PutUint32(init[0:], 7)
 	binary.LittleEndian.PutUint32(init[4:], 41)
