@@ -18,8 +18,7 @@ import (
 // modulePath is the name in snplaunch's go.mod.
 const modulePath = "github.com/snplaunch/snplaunch"
 
-// agentDirs are the folders that the agent is compiled from, dependencies
-// aside (go.sum stands for those).
+// agentDirs are the folders that the agent is compiled from.
 var agentDirs = []string{"agent", "sim/guestdev", "snp"}
 
 // source is a checkout of snplaunch and the Go that compiles it.
@@ -27,8 +26,10 @@ type source struct {
 	dir       string
 	goRoot    string
 	goVersion string
-	hash      string // of all that the agent is compiled from
-	sumHash   string // of go.mod and go.sum
+	// hash is of all that the guest's programs are compiled from,
+	// commandsHash of what all but the agent are; go.sum stands for what is
+	// not in this repository.
+	hash, commandsHash string
 }
 
 // errNoSource means that the initrd with a shell cannot be built here.
@@ -81,7 +82,7 @@ func openSource(ctx context.Context, dir string) (*source, error) {
 		return nil, err
 	}
 	s := &source{dir: dir}
-	if s.hash, s.sumHash, err = hashSource(dir); err != nil {
+	if s.hash, s.commandsHash, err = hashSource(dir); err != nil {
 		return nil, err
 	}
 	if _, err := exec.LookPath("go"); err != nil {
@@ -101,42 +102,49 @@ func openSource(ctx context.Context, dir string) (*source, error) {
 	return s, nil
 }
 
-// hashSource hashes the agent's own files with go.mod and go.sum, and these
-// two alone.
-func hashSource(dir string) (all, sums string, err error) {
-	var files []string
-	for _, d := range agentDirs {
+// hashSource hashes the sources of the guest's programs.
+func hashSource(dir string) (all, commands string, err error) {
+	files := []string{"go.mod", "go.sum"}
+	for _, d := range append([]string{shellDir}, agentDirs...) {
+		var found []string
 		err := filepath.WalkDir(filepath.Join(dir, d), func(path string, e fs.DirEntry, err error) error {
 			if err != nil {
 				return err
 			}
 			if e.Type().IsRegular() && strings.HasSuffix(path, ".go") && !strings.HasSuffix(path, "_test.go") {
-				files = append(files, path)
+				rel, err := filepath.Rel(dir, path)
+				found = append(found, rel)
+				return err
 			}
 			return nil
 		})
 		if err != nil {
-			return "", "", fmt.Errorf("sources of the agent: %w", err)
+			return "", "", fmt.Errorf("sources of the guest's programs: %w", err)
+		}
+		sort.Strings(found)
+		files = append(files, found...)
+		if d != shellDir {
+			continue
+		}
+		if commands, err = hashFiles(dir, files); err != nil {
+			return "", "", err
 		}
 	}
-	sort.Strings(files)
+	all, err = hashFiles(dir, files)
+	return all, commands, err
+}
+
+// hashFiles hashes names and contents of files in dir.
+func hashFiles(dir string, files []string) (string, error) {
 	h := sha256.New()
-	for _, f := range []string{"go.mod", "go.sum"} {
+	for _, f := range files {
 		sum, err := hashFile(filepath.Join(dir, f))
 		if err != nil {
-			return "", "", fmt.Errorf("sources of the agent: %w", err)
+			return "", fmt.Errorf("sources of the guest's programs: %w", err)
 		}
 		fmt.Fprintln(h, f, sum)
 	}
-	sums = hex.EncodeToString(h.Sum(nil))
-	for _, f := range files {
-		sum, err := hashFile(f)
-		if err != nil {
-			return "", "", fmt.Errorf("sources of the agent: %w", err)
-		}
-		fmt.Fprintln(h, strings.TrimPrefix(f, dir), sum)
-	}
-	return hex.EncodeToString(h.Sum(nil)), sums, nil
+	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
 // buildAgent compiles the agent. It does so without mkuimage, which compiles

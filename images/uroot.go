@@ -17,16 +17,16 @@ import (
 // urootCommands are the programs of u-root in the guest, as one binary; they
 // are listed in commands.go too.
 var urootCommands = strings.Fields(`
-	cat cp date dd dmesg echo false find free gosh grep head hexdump id insmod ip
+	cat cp date dd dmesg echo false find free grep head hexdump id insmod ip
 	kill ln ls lsmod mkdir mknod mount mv poweroff printenv ps pwd rm rmmod shasum
 	sleep sync tail touch true umount uname wc`)
 
-// shellTags builds u-root's shell without the line editor, which loses input
-// on a serial line and is a third of its size.
-const shellTags = "goshsmall"
+// shellDir is the guest's shell, a command of this repository in the same
+// binary.
+const shellDir = "images/sh"
 
 func (s *source) commandsKey() string {
-	return hashParts("u-root", initrdFormat, s.goVersion, s.sumHash, shellTags, strings.Join(urootCommands, " "))
+	return hashParts("u-root", initrdFormat, s.goVersion, s.commandsHash, strings.Join(urootCommands, " "))
 }
 
 // busybox gives u-root's part of the initrd. It takes u-root's builder half a
@@ -61,7 +61,7 @@ func (s *source) buildBusybox(ctx context.Context, out, tmp string) error {
 		return err
 	}
 	args := []string{"run", "-trimpath", "-buildvcs=false", "./images/mkuroot",
-		"-o", out, "-tmp", work, "-tags", shellTags, "-goroot", s.goRoot, "-shell", "gosh"}
+		"-o", out, "-tmp", work, "-goroot", s.goRoot, "-shell", modulePath + "/" + shellDir}
 	cmd := exec.CommandContext(ctx, "go", append(args, urootCommands...)...)
 	cmd.Dir = s.dir
 	var said bytes.Buffer

@@ -69,7 +69,7 @@ func mountAll() (notes []string) {
 // shell runs the initrd's shell on the console, for somebody who booted the
 // initrd by hand.
 func shell() error {
-	for _, p := range []string{"/bin/sh", "/bbin/gosh"} {
+	for _, p := range []string{"/bin/sh", "/bbin/sh"} {
 		if _, err := os.Stat(p); err != nil {
 			continue
 		}

@@ -1,5 +1,5 @@
 // Command mkuroot builds u-root's part of the guest's initrd: commands of
-// u-root as one binary, in an archive for package images to add to. Package
+// u-root and a shell as one binary, in an archive for package images to add to. Package
 // images runs it with `go run`: u-root's builder needs Go and snplaunch's
 // sources anyway, and so it need not be in every program that uses package
 // images.
@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path"
 
 	"github.com/u-root/gobusybox/src/pkg/golang"
 	"github.com/u-root/mkuimage/uimage"
@@ -19,29 +20,29 @@ import (
 func main() {
 	out := flag.String("o", "", "`FILE` to write the archive to")
 	tmp := flag.String("tmp", "", "`FOLDER` for what is in between")
-	tags := flag.String("tags", "", "build `TAG`")
 	goRoot := flag.String("goroot", "", "`FOLDER` of the Go that compiles")
-	shell := flag.String("shell", "", "`COMMAND` that /bin/sh is")
+	shell := flag.String("shell", "", "`PACKAGE` of the command that /bin/sh is")
 	flag.Parse()
-	if err := build(*out, *tmp, *tags, *goRoot, *shell, flag.Args()); err != nil {
+	if err := build(*out, *tmp, *goRoot, *shell, flag.Args()); err != nil {
 		fmt.Fprintf(os.Stderr, "mkuroot: %v\n", err)
 		os.Exit(1)
 	}
 }
 
-func build(out, tmp, tags, goRoot, shell string, commands []string) error {
+func build(out, tmp, goRoot, shell string, commands []string) error {
 	packages := make([]string, len(commands))
 	for i, c := range commands {
 		packages[i] = "github.com/u-root/u-root/cmds/core/" + c
 	}
+	packages = append(packages, shell)
 	return uimage.Create(llog.New(slog.LevelWarn, llog.WritePrintf(os.Stderr)),
 		uimage.WithReplaceEnv(golang.Default(
 			golang.DisableCGO(), golang.WithGOOS("linux"), golang.WithGOARCH("amd64"),
-			golang.WithGOROOT(goRoot), golang.WithBuildTag(tags))),
+			golang.WithGOROOT(goRoot))),
 		uimage.WithTempDir(tmp),
 		uimage.WithSkipLDD(),
 		uimage.WithBusyboxCommands(packages...),
-		uimage.WithShell(shell),
+		uimage.WithShell(path.Base(shell)),
 		uimage.WithCPIOOutput(out),
 	)
 }
