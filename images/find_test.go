@@ -179,7 +179,7 @@ func TestStaleInitrd(t *testing.T) {
 	root := t.TempDir()
 	t.Setenv("PATH", root)
 	src := filepath.Join(root, "src")
-	for _, f := range []string{"go.sum", "agent/a.go", "sim/guestdev/b.go", "snp/c.go"} {
+	for _, f := range []string{"go.sum", "agent/a.go", "sim/guestdev/b.go", "snp/c.go", "images/sh/s.go"} {
 		write(t, filepath.Join(src, f), []byte(f))
 	}
 	write(t, filepath.Join(src, "go.mod"), []byte("module "+modulePath+"\n"))

@@ -258,10 +258,10 @@ func TestSourceHashCoversTheAgent(t *testing.T) {
 
 func TestSourceHashFollowsTheSources(t *testing.T) {
 	dir := t.TempDir()
-	for _, f := range []string{"go.mod", "go.sum", "agent/a.go", "sim/guestdev/b.go", "snp/c.go"} {
+	for _, f := range []string{"go.mod", "go.sum", "agent/a.go", "sim/guestdev/b.go", "snp/c.go", "images/sh/s.go"} {
 		write(t, filepath.Join(dir, f), []byte(f))
 	}
-	first, sums, err := hashSource(dir)
+	first, commands, err := hashSource(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -270,9 +270,14 @@ func TestSourceHashFollowsTheSources(t *testing.T) {
 		t.Error("a test file changes the hash")
 	}
 	write(t, filepath.Join(dir, "snp/d.go"), []byte("x"))
-	got, gotSums, _ := hashSource(dir)
-	if got == first || gotSums != sums {
-		t.Error("a new file must change the hash of the sources, and not that of go.mod and go.sum")
+	second, gotCommands, _ := hashSource(dir)
+	if second == first || gotCommands != commands {
+		t.Error("a new file of the agent must change the hash of all, and not that of the commands")
+	}
+	write(t, filepath.Join(dir, "images/sh/s.go"), []byte("x"))
+	third, gotCommands, _ := hashSource(dir)
+	if third == second || gotCommands == commands {
+		t.Error("a change of the shell must change both hashes")
 	}
 }
 
