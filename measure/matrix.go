@@ -69,6 +69,9 @@ func Matrix(r *Result, a Axes) (iter.Seq[Cell], error) {
 	if !r.Mode.secureNestedPaging() {
 		return nil, fmt.Errorf("a matrix is one of SNP launch digests, not of mode %s", r.Mode)
 	}
+	if r.fromOne {
+		return nil, errors.New("a matrix begins before the first save area, which the digest for one vCPU already covers (give the images)")
+	}
 	if err := a.check(); err != nil {
 		return nil, err
 	}

@@ -48,6 +48,7 @@ type Result struct {
 	prefix  Context   // after all pages but the save areas
 	areas   saveAreas // nil where none are measured
 	vmsaGPA uint64
+	fromOne bool // nothing is known of what comes before the first save area
 	oneVCPU bool // nothing says where further vCPUs start
 }
 
@@ -70,6 +71,10 @@ type Options struct {
 	// variable store between it and the firmware.
 	SVSM     *guest.Input
 	VarsSize int64
+
+	// Metadata, where not nil, stands for the firmware image; Inputs then need
+	// none.
+	Metadata *Metadata
 
 	// FirmwareDigest, where not nil, stands for the contents of the firmware
 	// image: folding starts from it and the image is read for its tables only.
@@ -101,7 +106,8 @@ func Measure(g *guest.Guest, in *guest.Inputs) (*Result, error) {
 // MeasureWith is Measure with Options. Without Options.Strict it refuses only
 // what has no digest; the rest is in Result.Obstacles.
 func MeasureWith(g *guest.Guest, in *guest.Inputs, opt Options) (*Result, error) {
-	if in.Firmware == nil || (in.Kernel == nil) != !g.HasKernel() || (in.Initrd == nil) != (g.Initrd == "" && g.InitrdSHA256 == nil) {
+	g = named(g, in, &opt)
+	if (in.Firmware == nil) != (opt.Metadata != nil) || (in.Kernel == nil) != !g.HasKernel() || (in.Initrd == nil) != (g.Initrd == "" && g.InitrdSHA256 == nil) {
 		return nil, errors.New("the opened files are not those of this guest (use the Inputs that its Open returned)")
 	}
 	r := &Result{Mode: opt.Mode}
@@ -133,7 +139,13 @@ func MeasureWith(g *guest.Guest, in *guest.Inputs, opt Options) (*Result, error)
 	if l.usesHashes() {
 		wg.Go(func() { r.HashTable, hashErr = hashTable(g, in) })
 	}
-	firmware, firmwareErr := firmwarePages(in.Firmware, l.firmware(), opt)
+	var firmware []Page
+	var firmwareErr error
+	if opt.Metadata != nil {
+		opt.FirmwareDigest = &opt.Metadata.FirmwareDigest
+	} else {
+		firmware, firmwareErr = firmwarePages(in.Firmware, l.firmware(), opt)
+	}
 	wg.Wait()
 	if err := errors.Join(firmwareErr, svsmErr, hashErr); err != nil {
 		return nil, err
@@ -142,6 +154,24 @@ func MeasureWith(g *guest.Guest, in *guest.Inputs, opt Options) (*Result, error)
 		return nil, err
 	}
 	return r, nil
+}
+
+// named gives a description whose files have the names of inputs that were not
+// opened by it.
+func named(g *guest.Guest, in *guest.Inputs, opt *Options) *guest.Guest {
+	c := *g
+	for _, f := range []struct {
+		path *string
+		in   *guest.Input
+	}{{&c.Firmware, in.Firmware}, {&c.Kernel, in.Kernel}, {&c.Initrd, in.Initrd}} {
+		if *f.path == "" && f.in != nil && f.in.HasContents() {
+			*f.path = f.in.Path
+		}
+	}
+	if opt.Metadata != nil && c.Firmware == "" {
+		c.Firmware = "metadata"
+	}
+	return &c
 }
 
 // FromImage predicts a launch from an image's tables and a firmware digest
@@ -203,6 +233,9 @@ func (l *launch) describe() (err error) {
 			l.obstacle(err)
 		}
 	}
+	if l.opt.Metadata != nil && l.opt.Mode != SNP {
+		return fmt.Errorf("firmware metadata stands for the firmware in mode %s only, not in %s (give the firmware)", SNP, l.opt.Mode)
+	}
 	if l.opt.FirmwareDigest != nil && l.opt.Mode != SNP {
 		return fmt.Errorf("a firmware digest stands for the firmware in mode %s only, not in %s (give the firmware)", SNP, l.opt.Mode)
 	}
@@ -237,18 +270,22 @@ func (l *launch) firmwareAlone() (*Result, error) {
 
 // readImages reads the tables of firmware and SVSM and judges them.
 func (l *launch) readImages() error {
-	file := l.in.Firmware
-	wrap := func(err error) error { return fmt.Errorf("firmware %s: %w", file.Path, err) }
 	if l.opt.Mode == SVSM {
 		return l.readSVSM()
 	}
+	wrap := func(err error) error { return fmt.Errorf("firmware %s: %w", l.g.Firmware, err) }
 	var err error
-	if l.Image, err = ovmf.Parse(file, file.Size); err != nil {
+	if l.opt.Metadata != nil {
+		l.Image, err = l.opt.Metadata.Image()
+	} else {
+		l.Image, err = ovmf.Parse(l.in.Firmware, l.in.Firmware.Size)
+	}
+	if err != nil {
 		// A plain SEV guest may have any firmware.
 		if l.opt.Mode != SEV || l.usesHashes() || !errors.Is(err, ovmf.ErrNoTable) && !errors.Is(err, ovmf.ErrSize) {
 			return wrap(err)
 		}
-		l.Image = &ovmf.Image{Size: file.Size}
+		l.Image = &ovmf.Image{Size: l.in.Firmware.Size}
 	}
 	if err := l.checkFirmware(); err != nil {
 		return wrap(err)

@@ -37,7 +37,7 @@ const q35LowMiB = 2048
 // error is for what has no digest.
 func (l *launch) checkFirmware() error {
 	img, qemu := l.Image, l.opt.VMM == vmsa.QEMU
-	note := func(err error) { l.obstacle(fmt.Errorf("firmware %s: %w", l.in.Firmware.Path, err)) }
+	note := func(err error) { l.obstacle(fmt.Errorf("firmware %s: %w", l.g.Firmware, err)) }
 	if l.Mode == SNP {
 		if err := img.CheckBIOS(); err != nil && qemu {
 			note(err)
@@ -71,7 +71,7 @@ func (l *launch) checkFirmware() error {
 	}
 	// Only where the tables have a place for hashes can there be code that
 	// insists on them.
-	if _, ok := img.HashSection(); ok {
+	if _, ok := img.HashSection(); ok && l.in.Firmware != nil {
 		verifies, err := ovmf.VerifiesBlobs(l.in.Firmware, l.in.Firmware.Size)
 		if err != nil {
 			return err

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/snplaunch/snplaunch/guest"
+	"github.com/snplaunch/snplaunch/ovmf"
 	"github.com/snplaunch/snplaunch/snp"
 	"github.com/snplaunch/snplaunch/vmsa"
 )
@@ -92,23 +93,35 @@ func (r *Result) vmsaPages() []Page {
 	return pages
 }
 
-// AddVCPUs gives the launch digest of a guest with n vCPUs from that of the
-// same guest with one: save areas are measured last, and those of all
-// application processors are alike. So whoever has the digest for one vCPU
-// (signed, say) and the address where the firmware starts the others needs no
-// image. gpa 0 means snp.VMSAGPA, which KVM always uses.
-func AddVCPUs(one snp.LaunchDigest, cfg vmsa.Config, n int, resetEIP uint32, gpa uint64) (snp.LaunchDigest, error) {
-	if n < 1 {
-		return one, fmt.Errorf("vcpus is %d, and a guest has at least one", n)
+// FromOneVCPU predicts a launch from the launch digest of the same guest with
+// one vCPU: save areas are measured last, and those of all application
+// processors are alike. So whoever has that digest (signed, say) and the
+// address where the firmware starts the others needs no image. Of g only what
+// the save areas hold is used. The result lists the added pages only.
+func FromOneVCPU(g *guest.Guest, one snp.LaunchDigest, resetEIP uint32, opt Options) (*Result, error) {
+	if opt.Mode != SNP {
+		return nil, fmt.Errorf("mode %s cannot be measured from the digest for one vCPU (use mode %s, or give the images)", opt.Mode, SNP)
 	}
-	if gpa == 0 {
-		gpa = snp.VMSAGPA
+	if g.VCPUs < 1 {
+		return nil, fmt.Errorf("vcpus is %d, and a guest has at least one", g.VCPUs)
 	}
-	page := vmsa.Page(cfg, false, resetEIP)
-	u := snp.Update{Type: snp.PageVMSA, GPA: gpa, Length: snp.PageSize, Contents: sha512.Sum384(page[:])}
+	img, err := ovmf.FromTables(0, nil, &resetEIP, nil)
+	if err != nil {
+		return nil, err
+	}
+	r := &Result{Image: img, fromOne: true}
+	if r.Host, err = g.HostProfile(); err != nil {
+		return nil, err
+	}
+	if err := r.setSaveAreas(g, opt); err != nil {
+		return nil, err
+	}
+	r.Pages = r.vmsaPages()[1:]
 	c := Context{LD: one}
-	for range n - 1 {
-		c.Extend(u)
+	for _, p := range r.Pages {
+		c.Extend(p.Update)
 	}
-	return c.LD, nil
+	r.LaunchDigest = c.LD
+	r.Digest = c.LD[:]
+	return r, nil
 }

@@ -6,28 +6,31 @@ import "errors"
 // and add the place.
 var (
 	// ErrSize: no OVMF image has this size.
-	ErrSize = errors.New("firmware size is not possible")
+	ErrSize = errors.New("firmware size is not possible, as it is measured by page (give the image as the package ships it)")
 	// ErrNoTable: the footer GUID is missing, so this is not an OVMF image of
 	// one piece. QEMU says "SEV information block/Firmware GUID Table block
 	// not found in pflash rom".
 	ErrNoTable = errors.New("no OVMF GUID table, so this is not an OVMF image (give OVMF.amdsev.fd or the one-piece OVMF.fd, not OVMF_VARS or another BIOS)")
 	// ErrTableTruncated: the table says it is longer than the image.
-	ErrTableTruncated = errors.New("OVMF GUID table is truncated")
+	ErrTableTruncated = errors.New("OVMF GUID table is truncated (give the whole image, OVMF.amdsev.fd or the one-piece OVMF.fd)")
 	// ErrTableEntry: an entry does not fit in the table or in its own type.
-	ErrTableEntry = errors.New("OVMF GUID table entry is malformed")
+	ErrTableEntry = errors.New("OVMF GUID table entry is malformed (use an unmodified image)")
 	// ErrMetadataTruncated: the SEV metadata lies outside the image.
-	ErrMetadataTruncated = errors.New("SEV metadata is truncated")
+	ErrMetadataTruncated = errors.New("SEV metadata is truncated (use an unmodified image)")
 	// ErrMetadataSignature: no "ASEV" where the table points.
-	ErrMetadataSignature = errors.New("SEV metadata has no ASEV signature")
+	ErrMetadataSignature = errors.New("SEV metadata has no ASEV signature (use an unmodified image)")
 	// ErrMetadataVersion: another version than 1.
-	ErrMetadataVersion = errors.New("SEV metadata has an unknown version")
+	ErrMetadataVersion = errors.New("SEV metadata has a version that QEMU does not know either (use the image of an EDK2 release)")
 	// ErrMetadataCount: more sections than the metadata has room for.
-	ErrMetadataCount = errors.New("SEV metadata counts more sections than it holds")
+	ErrMetadataCount = errors.New("SEV metadata counts more sections than it holds (use an unmodified image)")
 	// ErrSectionAlignment: a section is empty or not made of whole pages.
-	ErrSectionAlignment = errors.New("SEV metadata section is not made of whole 4096-byte pages")
+	ErrSectionAlignment = errors.New("SEV metadata section is not made of whole 4096-byte pages, so it cannot be launched (use an unmodified image)")
 	// ErrSectionOverlap: two sections, or a section and the firmware, share a
 	// page, which cannot be launched twice.
-	ErrSectionOverlap = errors.New("SEV metadata sections overlap")
+	ErrSectionOverlap = errors.New("SEV metadata sections overlap, and no page is launched twice (use an unmodified image)")
+
+	// ErrSectionsTooLarge: more launch pages than any firmware has.
+	ErrSectionsTooLarge = errors.New("SEV metadata sections are larger than any firmware's, so this image is damaged (use an unmodified one)")
 
 	// ErrNoHashArea: neither a table entry nor a section for kernel hashes:
 	// a generic build.

@@ -160,6 +160,20 @@ func Pages(size int64) (*Image, error) {
 	return &Image{Size: size, BaseGPA: uint64(fourGiB - size)}, nil
 }
 
+// FromTables gives an Image of tables that were read elsewhere. size 0 means
+// that it is not known.
+func FromTables(size int64, sections []Section, resetEIP *uint32, hashTable *Region) (*Image, error) {
+	img := &Image{BaseGPA: fourGiB}
+	if size != 0 {
+		var err error
+		if img, err = Pages(size); err != nil {
+			return nil, err
+		}
+	}
+	img.Sections, img.resetEIP, img.hashTable = sections, resetEIP, hashTable
+	return img, checkSections(sections, img.BaseGPA)
+}
+
 // Parse reads the tables of an image of the given size in bytes. An image
 // that QEMU could launch without a kernel passes; HashPage says whether it
 // can also take kernel hashes, and Sections is empty when it has no SEV

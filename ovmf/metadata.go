@@ -58,10 +58,16 @@ func readMetadata(r io.ReaderAt, size int64, offset uint32) ([]Section, error) {
 	return sections, nil
 }
 
-// checkSections refuses what no VMM could launch: parts of pages, and pages
-// that would be launched twice.
+// maxSections is the most that all sections may take together, in bytes. Real
+// images have less than 1 MiB; each page costs a hash.
+const maxSections = 256 << 20
+
+// checkSections refuses what no VMM could launch: parts of pages, pages
+// that would be launched twice, and more pages than any firmware has.
 func checkSections(sections []Section, firmware uint64) error {
+	var total uint64
 	for n, s := range sections {
+		total += uint64(s.Size)
 		if s.Size == 0 || s.GPA%snp.PageSize != 0 || s.Size%snp.PageSize != 0 {
 			return fmt.Errorf("%w: section %d, %s", ErrSectionAlignment, n, s)
 		}
@@ -83,6 +89,9 @@ func checkSections(sections []Section, firmware uint64) error {
 		if sorted[n-1].End() > uint64(sorted[n].GPA) {
 			return fmt.Errorf("%w: %s and %s", ErrSectionOverlap, sorted[n-1], sorted[n])
 		}
+	}
+	if total > maxSections {
+		return fmt.Errorf("%w: %d bytes in %d sections, at most %d are read", ErrSectionsTooLarge, total, len(sections), maxSections)
 	}
 	return nil
 }

@@ -23,6 +23,13 @@ import (
 type guestFlags struct {
 	changes []func(*guest.Guest)
 	given   map[string]bool
+	cpu     *cpuFlags
+
+	// noFirmware says that something else stands for the firmware, so that
+	// nothing is taken from the cache.
+	noFirmware bool
+	// note, where not nil, hears what a value stands for that does not say it itself.
+	note func(string)
 }
 
 // defaultAppend is the command line of the cached kernel.
@@ -59,19 +66,37 @@ func addGuestFlags(fs *flag.FlagSet) *guestFlags {
 	text("kernel", "`FILE`: kernel", func(g *guest.Guest) *string { return &g.Kernel })
 	text("initrd", "`FILE`: initrd", func(g *guest.Guest) *string { return &g.Initrd })
 	text("append", "`STRING`: kernel command line, to the byte", func(g *guest.Guest) *string { return &g.Append })
-	number("vcpus", "`N`: number of vCPUs", math.MaxInt32, func(g *guest.Guest, v uint64) { g.VCPUs = int(v) })
-	text("vcpu-type", "`MODEL`: QEMU CPU model, e.g. EPYC-Genoa", func(g *guest.Guest) *string { return &g.CPU })
-	text("cpu", "`MODEL`: the same as --vcpu-type", func(g *guest.Guest) *string { return &g.CPU })
-	number("vcpu-sig", "`N`: CPU signature (EAX of CPUID function 1) to measure instead of the model's", math.MaxUint32, func(g *guest.Guest, v uint64) {
-		sig := uint32(v)
-		g.CPUSig = &sig
+	set("vcpus", "`N`: number of vCPUs", func(s string) (func(*guest.Guest), error) {
+		v, err := strconv.ParseUint(s, 10, 31)
+		if err != nil {
+			return nil, fmt.Errorf("%q is not a decimal number", s)
+		}
+		return func(g *guest.Guest) { g.VCPUs = int(v) }, nil
 	})
+	for _, d := range []struct {
+		name, of string
+		field    func(*guest.Guest) **[32]byte
+	}{
+		{"kernel-sha256", "the kernel", func(g *guest.Guest) **[32]byte { return &g.KernelSHA256 }},
+		{"initrd-sha256", "the initrd", func(g *guest.Guest) **[32]byte { return &g.InitrdSHA256 }},
+		{"append-sha256", "the command line with its NUL byte", func(g *guest.Guest) **[32]byte { return &g.AppendSHA256 }},
+	} {
+		set(d.name, "`SHA256`: of "+d.of+", in its place or to hold it against", func(s string) (func(*guest.Guest), error) {
+			sum, err := snp.ParseSHA256(s)
+			return func(g *guest.Guest) { *d.field(g) = &sum }, err
+		})
+	}
+	gf.cpu = addCPUFlags(fs)
 	number("memory", "`MIB`: guest memory; not measured", 1<<30, func(g *guest.Guest, v uint64) { g.MemoryMiB = int(v) })
 	set("kernel-hashes", "`on|off`: measure kernel, initrd and command line", func(s string) (func(*guest.Guest), error) {
 		on, err := parseOnOff(s)
 		return func(g *guest.Guest) { g.KernelHashes = on }, err
 	})
-	set("guest-features", "`N|NAMES`: SEV_FEATURES of the vCPUs; QEMU launches with 0x1", func(s string) (func(*guest.Guest), error) {
+	set("host-kernel", "`KERNEL`: kernel of the host, which decides SEV_FEATURES and FPU state: 6.11+ (the default), 6.12, amd-6.8, amd-6.6…, or what uname -r prints there", func(s string) (func(*guest.Guest), error) {
+		_, err := vmsa.LookupHost(s)
+		return func(g *guest.Guest) { g.HostKernel = s }, err
+	})
+	set("guest-features", "`N|NAMES`: SEV_FEATURES of the vCPUs, as the host's kernel sets them", func(s string) (func(*guest.Guest), error) {
 		v, err := vmsa.ParseFeatures(s)
 		return func(g *guest.Guest) { g.GuestFeatures = v }, err
 	})
@@ -139,13 +164,30 @@ func (gf *guestFlags) guest(ctx context.Context, file []string, o images.Options
 	for _, change := range gf.changes {
 		change(&g)
 	}
-	if gf.given["vcpu-sig"] && (gf.given["vcpu-type"] || gf.given["cpu"]) {
-		if s, err := vmsa.Lookup(g.CPU); err == nil && s != *g.CPUSig {
-			return nil, usageError("--vcpu-type %s has the signature 0x%x, but --vcpu-sig says 0x%x; give one of them", g.CPU, s, *g.CPUSig)
+	// A kernel that a flag names says which features; if a flag names those,
+	// too, they must agree.
+	if gf.given["host-kernel"] && !gf.given["guest-features"] {
+		if err := g.SetHostKernel(g.HostKernel); err != nil {
+			return nil, usageError("--host-kernel: %w", err)
 		}
 	}
-	nothing := g.Firmware == "" && g.Kernel == "" && g.Initrd == ""
-	if !nothing && !(fillMissing && (g.Firmware == "" || g.Kernel == "")) {
+	if gf.given["guest-features"] && !gf.given["host-kernel"] {
+		if p, err := g.HostProfile(); err != nil || p.Features != g.GuestFeatures {
+			g.HostKernel = "" // the file's, which the flag overrides
+		}
+	}
+	note := gf.note
+	if note == nil {
+		note = func(string) {}
+	}
+	if err := gf.cpu.apply(&g, note); err != nil {
+		return nil, err
+	}
+	if gf.noFirmware {
+		return &g, nil
+	}
+	nothing := g.Firmware == "" && !g.HasKernel() && g.Initrd == ""
+	if !nothing && !(fillMissing && (g.Firmware == "" || !g.HasKernel())) {
 		return &g, nil
 	}
 	set, err := images.Find(ctx, o)
@@ -165,7 +207,7 @@ func (gf *guestFlags) guest(ctx context.Context, file []string, o images.Options
 		}
 		g.Firmware = f.Path
 	}
-	if g.Kernel == "" && (nothing || fillMissing) {
+	if !g.HasKernel() && (nothing || fillMissing) {
 		if set.Kernel.Path == "" {
 			return nil, missing("kernel", "kernel")
 		}

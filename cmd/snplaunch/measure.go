@@ -8,32 +8,33 @@ import (
 	"strings"
 	"text/tabwriter"
 
-	"github.com/snplaunch/snplaunch/images"
+	"github.com/snplaunch/snplaunch/internal/suggest"
 	"github.com/snplaunch/snplaunch/measure"
 	"github.com/snplaunch/snplaunch/snp"
-	"github.com/snplaunch/snplaunch/vmsa"
 )
 
 // measureOutput is the JSON form of `measure --json`.
 type measureOutput struct {
-	LaunchDigest   snp.LaunchDigest  `json:"launch_digest"`
+	LaunchDigest   string            `json:"launch_digest"` // 96 hexadecimal digits, 64 for SEV and SEV-ES
 	Mode           string            `json:"mode"`
 	VCPUs          int               `json:"vcpus"`
 	CPU            string            `json:"cpu"`
 	CPUSig         string            `json:"cpu_sig"`
 	GuestFeatures  string            `json:"guest_features"`
-	FirmwareSHA256 string            `json:"firmware_sha256"`
+	HostKernel     hostKernelOutput  `json:"host_kernel"`
+	APReset        string            `json:"ap_reset,omitempty"` // where the firmware starts vCPUs other than the first
+	FirmwareSHA256 string            `json:"firmware_sha256,omitempty"`
 	KernelHashes   map[string]string `json:"kernel_hashes"`
+	Notes          []string          `json:"notes,omitempty"`
+	Warnings       []string          `json:"warnings,omitempty"`
 	Pages          []measure.Page    `json:"pages,omitempty"`
 }
 
 func measureVerb(e *env, args []string) error {
 	fs := e.flags("measure", "[guest.yaml] [flags]\n\nPrints the launch digest. What is not named is left out; with no file named at all, what `snplaunch run` would launch is measured.")
 	gf := addGuestFlags(fs)
-	mode := fs.String("mode", "snp", "`snp`")
-	vmm := fs.String("vmm-type", "QEMU", "`QEMU|ec2|gce`")
+	mf := addMeasureFlags(fs)
 	format := fs.String("output-format", "hex", "`hex|base64`")
-	snpHash := fs.String("snp-ovmf-hash", "", "`HEX`: digest of the firmware's pages, instead of their contents")
 	asJSON := fs.Bool("json", false, "print an object")
 	explain := fs.Bool("explain", false, "list every page that is measured")
 	file, rest, err := parse(fs, args, 1)
@@ -43,68 +44,52 @@ func measureVerb(e *env, args []string) error {
 	if len(rest) > 0 {
 		return usageError("measure runs no command: %q", strings.Join(rest, " "))
 	}
-	if *mode != "snp" {
-		return usageError("--mode %q is not known; use snp", *mode)
+	if *format != "hex" && *format != "base64" {
+		return usageError("--output-format %q is not known (%s)", *format, suggest.Remedy(*format, []string{"hex", "base64"}))
 	}
-	var opt measure.Options
-	switch strings.ToLower(*vmm) {
-	case "qemu":
-	default:
-		if opt.VMM, err = vmsa.ParseVMM(strings.ToLower(*vmm)); err != nil {
-			return usageError("--vmm-type: %w", err)
-		}
-	}
-	if *snpHash != "" {
-		d, err := snp.ParseLaunchDigest(*snpHash)
-		if err != nil {
-			return usageError("--snp-ovmf-hash: %w", err)
-		}
-		opt.FirmwareDigest = &d
-	}
-	g, err := gf.guest(e.ctx, file, images.Options{}, false)
+	r, err := mf.measure(e, gf, file)
 	if err != nil {
 		return err
 	}
-	in, err := g.Open()
-	if err != nil {
+	defer r.close()
+	verdict := mf.warn(e.stderr, r)
+	if err := e.measured(r, *asJSON, *explain, *format); err != nil {
 		return err
 	}
-	defer in.Close()
-	r, err := measure.MeasureWith(g, in, opt)
-	if err != nil {
-		return err
-	}
-	for _, o := range r.Obstacles {
-		fmt.Fprintln(e.stderr, "snplaunch: warning: "+o.Error())
-	}
-	for _, w := range r.Warnings {
-		fmt.Fprintln(e.stderr, "snplaunch: warning: "+w)
-	}
+	return verdict
+}
+
+// measured prints what was measured.
+func (e *env) measured(r *measured, asJSON, explain bool, format string) error {
 	switch {
-	case *asJSON:
-		sum, err := in.Firmware.SHA256()
-		if err != nil {
-			return err
-		}
+	case asJSON:
 		out := measureOutput{
-			LaunchDigest: r.LaunchDigest, Mode: *mode, VCPUs: g.VCPUs, CPU: g.CPU, CPUSig: fmt.Sprintf("0x%08x", r.CPUSig),
-			GuestFeatures: fmt.Sprintf("0x%x", g.GuestFeatures), FirmwareSHA256: hex.EncodeToString(sum[:]),
+			LaunchDigest: hex.EncodeToString(r.Digest), Mode: r.Mode.String(), VCPUs: r.guest.VCPUs, CPU: r.guest.CPU, CPUSig: fmt.Sprintf("0x%08x", r.CPUSig),
+			GuestFeatures: fmt.Sprintf("0x%x", r.GuestFeatures), HostKernel: hostKernelOf(r), Notes: r.notes, Warnings: r.warnings(),
+		}
+		if r.ResetEIP != nil {
+			out.APReset = fmt.Sprintf("0x%x", *r.ResetEIP)
+		}
+		if in := r.inputs; in != nil && in.Firmware != nil {
+			sum, err := in.Firmware.SHA256()
+			if err != nil {
+				return err
+			}
+			out.FirmwareSHA256 = hex.EncodeToString(sum[:])
 		}
 		if t := r.HashTable; t != nil {
 			out.KernelHashes = map[string]string{"kernel": hex.EncodeToString(t.Kernel[:]), "initrd": hex.EncodeToString(t.Initrd[:]), "cmdline": hex.EncodeToString(t.Cmdline[:])}
 		}
-		if *explain {
+		if explain {
 			out.Pages = r.Pages
 		}
 		return e.json(out)
-	case *explain:
-		return e.explain(r)
-	case *format == "hex":
-		fmt.Fprintln(e.stdout, r.LaunchDigest)
-	case *format == "base64":
-		fmt.Fprintln(e.stdout, base64.StdEncoding.EncodeToString(r.LaunchDigest[:]))
+	case explain:
+		return e.explain(r.Result)
+	case format == "base64":
+		fmt.Fprintln(e.stdout, base64.StdEncoding.EncodeToString(r.Digest))
 	default:
-		return usageError("--output-format %q is not known; use hex or base64", *format)
+		fmt.Fprintln(e.stdout, hex.EncodeToString(r.Digest))
 	}
 	return nil
 }

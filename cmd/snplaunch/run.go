@@ -44,6 +44,7 @@ func runVerb(e *env, args []string) error {
 	if found.QEMU.Path == "" {
 		return errors.New("there is no QEMU 10 or later here; run `snplaunch setup`, or name one with --qemu")
 	}
+	gf.note = func(s string) { fmt.Fprintln(e.stderr, "snplaunch: note: "+s) }
 	g, err := gf.guest(e.ctx, file, images.Options{}, true)
 	if err != nil {
 		return err
