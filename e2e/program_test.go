@@ -77,7 +77,7 @@ func command(t testing.TB, mark string, args ...string) (cmd *exec.Cmd, tmp stri
 	t.Helper()
 	tmp = t.TempDir()
 	cmd = exec.Command(snplaunch(t), args...)
-	cmd.Env = append(os.Environ(), marker+"="+mark, "XDG_DATA_HOME="+filepath.Dir(dataFolder), "TMPDIR="+tmp)
+	cmd.Env = append(os.Environ(), marker+"="+mark, "XDG_DATA_HOME="+filepath.Dir(dataFolder), "XDG_STATE_HOME="+filepath.Join(filepath.Dir(dataFolder), "state"), "TMPDIR="+tmp)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	return cmd, tmp
 }

@@ -41,6 +41,7 @@ type process interface {
 type vm struct {
 	process
 	name     string
+	started  Invocation
 	qmp      *qmp.Client // nil until connect
 	life     *life       // nil until connect
 	qmpConn  net.Conn
@@ -129,6 +130,7 @@ func startVM(name, path string, sim *supervise.Config, withSevGuest bool, consol
 		s.closeAll()
 		return nil, err
 	}
+	v.started = Invocation{name, append([]string{path}, args...)}
 	cmd := exec.Command(path, args...)
 	v.stderr.names = strings.NewReplacer(s.names...)
 	cmd.ExtraFiles = s.files

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/snplaunch/snplaunch/guest"
 	"github.com/snplaunch/snplaunch/snp"
 )
 
@@ -61,6 +62,11 @@ type Result struct {
 	// Console is the end of what the guest printed, Stderr what QEMU did.
 	Console string `json:"-"`
 	Stderr  string `json:"-"`
+	// QEMU is how each QEMU was started.
+	QEMU []Invocation `json:"-"`
+
+	guest              *guest.Guest
+	computed, launched []snp.Update
 }
 
 // Failure says why there is no match.

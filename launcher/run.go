@@ -54,7 +54,7 @@ func Run(ctx context.Context, g *guest.Guest, o Options) (*Result, error) {
 	started := time.Now()
 	r := &run{g: g, o: o, res: &Result{
 		Backend: o.Backend, Simulated: o.Backend == BackendSim, VCPUs: g.VCPUs, CPU: g.CPU,
-		Policy: g.Policy.Describe(), DurationMS: map[string]int64{},
+		Policy: g.Policy.Describe(), DurationMS: map[string]int64{}, guest: g,
 	}}
 	if g.HostDataSet {
 		r.res.HostData = &g.HostData
@@ -115,7 +115,7 @@ func (r *run) prepare(launch bool) error {
 		inputs.Close()
 		return err
 	}
-	r.res.Computed = r.measured.LaunchDigest
+	r.res.Computed, r.res.computed = r.measured.LaunchDigest, r.measured.Updates()
 	sum, err := inputs.Firmware.SHA256()
 	if err != nil {
 		inputs.Close()
@@ -204,7 +204,7 @@ func (r *run) finishLaunch(ctx context.Context) (done bool, err error) {
 		err = r.sim.waitFinished(ctx, r.a.Done())
 	}
 	if r.sim != nil {
-		r.res.Launched, _ = r.sim.heard()
+		r.res.Launched, r.res.launched = r.sim.heard()
 	}
 	if err == nil {
 		return false, nil
@@ -278,6 +278,7 @@ func (r *run) close() error {
 		if err := v.close(); err != nil {
 			errs = multierror.Append(errs, err)
 		}
+		r.res.QEMU = append(r.res.QEMU, v.started)
 		if r.res.Stderr == "" && r.res.Verdict != VerdictMatch {
 			r.res.Stderr = v.stderr.String()
 		}

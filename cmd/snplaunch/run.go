@@ -5,7 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/snplaunch/snplaunch/host"
 	"github.com/snplaunch/snplaunch/images"
@@ -23,9 +27,14 @@ func runVerb(e *env, args []string) error {
 	asJSON := fs.Bool("json", false, "print the result as an object")
 	exitGuest := fs.Bool("exit-guest", false, "exit with the guest command's code")
 	quiet := fs.Bool("quiet", false, "do not show the guest's console")
+	keep := fs.String("keep", "failed", "`failed|always|never`: which runs leave a folder with all that is needed to look into them")
+	artefacts := fs.String("artefacts", "", "`DIR`: where those folders are made (default: snplaunch/runs in your state folder, the newest 20)")
 	file, command, err := parse(fs, args, 1)
 	if err != nil {
 		return err
+	}
+	if !slices.Contains([]string{"failed", "always", "never"}, *keep) {
+		return usageError("--keep %q is none of failed, always, never", *keep)
 	}
 	machine := host.Probe(e.ctx, host.Root{})
 	chosen, reason, err := host.Choose(*backend, machine)
@@ -85,6 +94,9 @@ func runVerb(e *env, args []string) error {
 	if err != nil {
 		return err
 	}
+	if failed := runOutcome(res, false) != nil; *keep == "always" || *keep == "failed" && failed {
+		e.keepArtefacts(res, *artefacts)
+	}
 	if *asJSON {
 		enc := json.NewEncoder(e.stdout)
 		enc.SetIndent("", "  ")
@@ -95,6 +107,49 @@ func runVerb(e *env, args []string) error {
 		fmt.Fprint(e.stdout, res.Table())
 	}
 	return runOutcome(res, *exitGuest)
+}
+
+// keptRuns is how many folders the state folder holds.
+const keptRuns = 20
+
+// keepArtefacts says where it has put them. That they cannot be kept does not
+// change the outcome of the run.
+func (e *env) keepArtefacts(res *launcher.Result, parent string) {
+	say := func(format string, args ...any) { fmt.Fprintf(e.stderr, "snplaunch: "+format+"\n", args...) }
+	ours := parent == ""
+	if ours {
+		var err error
+		if parent, err = stateDir(); err != nil {
+			say("%v", err)
+			return
+		}
+	}
+	command := shellQuote(append([]string{"snplaunch"}, os.Args[1:]...))
+	name := fmt.Sprintf("%s-%d-%s", time.Now().UTC().Format("20060102T150405Z"), os.Getpid(), res.Verdict)
+	dir, err := res.Save(parent, name, command)
+	if err != nil {
+		say("%v", err)
+		return
+	}
+	if ours {
+		if err := launcher.KeepNewest(parent, keptRuns); err != nil {
+			say("%v", err)
+		}
+	}
+	say("command, logs, launch and reports of this run: %s\nsnplaunch: again: %s", dir, command)
+}
+
+// stateDir is where the folders of failed runs are, by the XDG base directory
+// specification.
+func stateDir() (string, error) {
+	if d := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(d) {
+		return filepath.Join(d, "snplaunch", "runs"), nil
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "", fmt.Errorf("there is no folder to keep the run's artefacts in: %w; set HOME or XDG_STATE_HOME, or give --artefacts", err)
+	}
+	return filepath.Join(home, ".local", "state", "snplaunch", "runs"), nil
 }
 
 // runOutcome turns a result into the end of the program.
