@@ -23,10 +23,11 @@ type FinishParams struct {
 // in SEV firmware 1.55.25; when one fails the guest stays in launch and the
 // command may be tried again.
 func (g *Guest) LaunchFinish(p FinishParams) snp.Status {
+	if st := g.usable(); st != snp.StatusSuccess {
+		return st
+	}
 	switch {
-	case g.state == stateGone:
-		return snp.StatusInvalidGuest
-	case g.state != stateLaunch:
+	case g.state != stateLaunch, g.imiEnabled:
 		return snp.StatusInvalidGuestState
 	case g.asid == 0:
 		return snp.StatusInactive

@@ -3,6 +3,7 @@ package psp
 import (
 	"bytes"
 	"encoding/binary"
+	"maps"
 	"reflect"
 	"testing"
 
@@ -97,6 +98,7 @@ func TestStates(t *testing.T) {
 				t.Errorf("%s in %s: got %s, want %s", c, s, got, want[s][c])
 			}
 			g.Decommission()
+			p.DFFlush()
 		}
 	}
 	if n := p.Status().GuestCount; n != 0 {
@@ -132,8 +134,14 @@ func TestActivate(t *testing.T) {
 			t.Errorf("%s: got %s, want %s", c.name, st, c.want)
 		}
 	}
-	a.Decommission()
-	must(t, start(snp.PolicyDefault).Activate(5))
+	// What a guest leaves can be had after a flush.
+	must(t, a.Decommission())
+	next := start(snp.PolicyDefault)
+	if st := next.Activate(5); st != snp.StatusDFFlushRequired {
+		t.Errorf("an ASID that was left, before DF_FLUSH: %s", st)
+	}
+	p.DFFlush()
+	must(t, next.Activate(5))
 
 	one := platform(t, nil)
 	g := one.CreateContext()
@@ -177,9 +185,10 @@ func TestCheckpoint(t *testing.T) {
 		updates []snp.Update
 		guests  int
 		asids   map[uint32]*Guest
+		dirty   map[uint32]bool
 	}
 	look := func(g *Guest) shot {
-		s := shot{c: g.context, updates: append([]snp.Update{}, g.Updates()...), guests: p.Status().GuestCount, asids: map[uint32]*Guest{}}
+		s := shot{c: g.context, updates: append([]snp.Update{}, g.Updates()...), guests: p.Status().GuestCount, asids: map[uint32]*Guest{}, dirty: maps.Clone(p.dirty)}
 		for k, v := range p.asids {
 			s.asids[k] = v
 		}
@@ -206,7 +215,7 @@ func TestCheckpoint(t *testing.T) {
 		{"FINISH", func() *Guest { return launching(t, p) }, func(g *Guest) {
 			must(t, g.LaunchFinish(FinishParams{HostData: snp.HostData{1}, VCEKDisabled: true, AuthorKeyEnabled: true}))
 		}},
-		{"DECOMMISSION", func() *Guest { return running(t, p) }, (*Guest).Decommission},
+		{"DECOMMISSION", func() *Guest { return running(t, p) }, func(g *Guest) { must(t, g.Decommission()) }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			g := c.build()
@@ -222,6 +231,7 @@ func TestCheckpoint(t *testing.T) {
 			}
 			c.do(g) // and it can be done again
 			g.Decommission()
+			p.DFFlush()
 		})
 	}
 }

@@ -85,7 +85,7 @@ func launching(t testing.TB, p *Platform) *Guest {
 	must(t, g.LaunchStart(snp.PolicyDefault, [16]byte{0: 1, 15: 2}))
 	p.mu.Lock()
 	asid := uint32(1)
-	for p.asids[asid] != nil {
+	for p.asids[asid] != nil || p.dirty[asid] {
 		asid++
 	}
 	p.mu.Unlock()
