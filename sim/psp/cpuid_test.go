@@ -75,11 +75,66 @@ func TestCPUIDPageIsCorrected(t *testing.T) {
 	}
 }
 
+// topology is a CPUID page with the cache topology of an L3 as QEMU's EPYC models
+// have it; edx is what their versions differ in.
+func topology(edx uint32) []byte {
+	b := cpuidPage(2, [2]uint32{0, 0x10}, [2]uint32{0x8000001D, 0x000BC163})
+	e := b[16+48:]
+	binary.LittleEndian.PutUint32(e[4:], 3) // index
+	binary.LittleEndian.PutUint32(e[28:], 0x03C0003F)
+	binary.LittleEndian.PutUint32(e[32:], 0x00007FFF)
+	binary.LittleEndian.PutUint32(e[36:], edx)
+	return b
+}
+
+// EPYC v1-v3, EPYC-Rome v1-v2 and EPYC-Milan v1 promise an L3 with complex indexing;
+// it comes back as NVIDIA/nvtrust issue 91 shows a Milan to give it back: EDX 6
+// became 2, and nothing else changed.
+func TestCacheTopologyIsCorrected(t *testing.T) {
+	for _, name := range Platforms() {
+		cfg, err := ParsePlatform(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := fresh(t, func(c *Config) { *c = cfg })
+		for given, want := range map[uint32]uint32{6: 2, 5: 1, 7: 3, 4: 0, 1 << 31: 0} {
+			g := launching(t, p)
+			b := topology(given)
+			if st := g.LaunchUpdate(snp.PageCPUID, 0x80E000, b); st != snp.StatusInvalidParam || !bytes.Equal(b, topology(want)) {
+				t.Errorf("%s: EDX %#x: %s, comes back as %#x, want %#x", name, given, st, binary.LittleEndian.Uint32(b[16+48+36:]), want)
+			}
+			must(t, g.LaunchUpdate(snp.PageCPUID, 0x80E000, b))
+		}
+		for _, edx := range []uint32{0, 1, 2, 3} {
+			must(t, launching(t, p).LaunchUpdate(snp.PageCPUID, 0x80E000, topology(edx)))
+		}
+	}
+}
+
+// Without CPUIDCheck a page is held against its form only.
+func TestCPUIDCheckOff(t *testing.T) {
+	p := fresh(t, func(c *Config) { c.CPUIDCheck = false })
+	for name, b := range map[string][]byte{"a newer processor": cpuidPage(1, [2]uint32{1, 0xB00F21}), "complex indexing": topology(6)} {
+		given := bytes.Clone(b)
+		must(t, launching(t, p).LaunchUpdate(snp.PageCPUID, 0x80E000, b))
+		if !bytes.Equal(b, given) {
+			t.Errorf("%s: the page was changed", name)
+		}
+	}
+	reserved := topology(2)
+	reserved[16+48+40] = 1
+	for name, b := range map[string][]byte{"65 entries": cpuidPage(65), "a reserved field": reserved} {
+		if st := launching(t, p).LaunchUpdate(snp.PageCPUID, 0x80E000, b); st != snp.StatusInvalidParam {
+			t.Errorf("%s: %s", name, st)
+		}
+	}
+}
+
 // FuzzCPUIDPage never panics; a page that is taken is not changed, and one that
 // was corrected is taken the next time unless something else is wrong with it.
 func FuzzCPUIDPage(f *testing.F) {
 	p := platform(f, nil)
-	for _, b := range [][]byte{cpuidPage(0), cpuidPage(64), cpuidPage(65), cpuidPage(2, [2]uint32{1, 0xB00F00}, [2]uint32{1, 0xC00F00})} {
+	for _, b := range [][]byte{cpuidPage(0), cpuidPage(64), cpuidPage(65), cpuidPage(2, [2]uint32{1, 0xB00F00}, [2]uint32{1, 0xC00F00}), topology(6)} {
 		f.Add(b[:256])
 	}
 	f.Fuzz(func(t *testing.T, start []byte) {

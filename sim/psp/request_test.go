@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto/ecdsa"
 	"crypto/sha512"
-	"crypto/x509"
 	"encoding/binary"
 	"testing"
 
@@ -40,13 +39,26 @@ func checkReport(t testing.TB, p *Platform, typ uint8, rsp []byte) *snp.Report {
 		t.Errorf("reserved bytes of the response: % x", rsp[8:0x20])
 	}
 	raw := rsp[0x20:]
-	vcek, err := x509.ParseCertificate(p.Certificates().VCEK)
-	if err != nil {
-		t.Fatal(err)
+	chain := p.Certificates()
+	signer, der := "VCEK", chain.VCEK
+	switch signingKey := raw[0x48] >> 2 & 7; signingKey {
+	case 0:
+	case 1:
+		signer, der = "VLEK", chain.VLEK
+	case 7:
+		signer = ""
+	default:
+		t.Fatalf("SIGNING_KEY %d", signingKey)
 	}
-	sum := sha512.Sum384(raw[:0x2A0])
-	if !ecdsa.Verify(vcek.PublicKey.(*ecdsa.PublicKey), sum[:], take(raw[0x2A0:]), take(raw[0x2E8:])) {
-		t.Error("the VCEK did not sign the report")
+	if signer == "" {
+		if !zero(raw[0x2A0:]) {
+			t.Error("a report that no key signed has a signature")
+		}
+	} else {
+		sum := sha512.Sum384(raw[:0x2A0])
+		if !ecdsa.Verify(mustParse(t, der).PublicKey.(*ecdsa.PublicKey), sum[:], take(raw[0x2A0:]), take(raw[0x2E8:])) {
+			t.Errorf("the %s did not sign the report", signer)
+		}
 	}
 	if !bytes.Equal(raw[0x330:], make([]byte, 0x4A0-0x330)) {
 		t.Error("something follows s in the signature")
@@ -58,80 +70,6 @@ func checkReport(t testing.TB, p *Platform, typ uint8, rsp []byte) *snp.Report {
 	return r
 }
 
-// The fields of a report, at the offsets of AMD 56860's table.
-func TestReport(t *testing.T) {
-	for _, version := range []uint32{2, 3} {
-		p := platform(t, func(c *Config) {
-			c.ReportVersion = version
-			c.TCB = snp.TCBParts{BootLoader: 4, TEE: 1, SNP: 22, Microcode: 211}
-		})
-		g := p.CreateContext()
-		must(t, g.LaunchStart(snp.PolicyDefault|snp.PolicyDebug, [16]byte{}))
-		must(t, g.Activate(1))
-		must(t, g.LaunchUpdate(snp.PageZero, 0x800000, page()))
-		f := signedParams(t, g, newKey(t), newKey(t))
-		must(t, g.LaunchFinish(f))
-		data := snp.ReportData{1, 2, 3}
-		typ, rsp, st := g.GuestRequest(5, 1, reportRequest(data, 2, 1))
-		must(t, st)
-		checkReport(t, p, typ, rsp)
-		raw := rsp[0x20:]
-
-		le := binary.LittleEndian
-		tcb := uint64(4 | 1<<8 | 22<<48 | 211<<56)
-		for _, c := range []struct {
-			name string
-			at   int
-			want uint64
-		}{
-			{"GUEST_SVN and VERSION", 0x000, uint64(version) | 9<<32},
-			{"POLICY", 0x008, 0xB0000},
-			{"VMPL and SIGNATURE_ALGO", 0x030, 2 | 1<<32},
-			{"CURRENT_TCB", 0x038, tcb},
-			{"PLATFORM_INFO: SMT_EN", 0x040, 1},
-			{"AUTHOR_KEY_EN, SIGNING_KEY VCEK", 0x048, 1},
-			{"REPORT_ID_MA", 0x160, 1<<64 - 1},
-			{"REPORT_ID_MA, end", 0x178, 1<<64 - 1},
-			{"REPORTED_TCB", 0x180, tcb},
-			{"family, model, stepping", 0x188, map[uint32]uint64{2: 0, 3: 0x011119}[version]},
-			{"COMMITTED_TCB", 0x1E0, tcb},
-			{"CURRENT and COMMITTED version 1.55.25", 0x1E8, 0x0001371900013719},
-			{"LAUNCH_TCB", 0x1F0, tcb},
-			{"LAUNCH_MIT_VECTOR", 0x1F8, 0},
-			{"CURRENT_MIT_VECTOR", 0x200, 0},
-		} {
-			if got := le.Uint64(raw[c.at:]); got != c.want {
-				t.Errorf("version %d, %s: %#x, want %#x", version, c.name, got, c.want)
-			}
-		}
-		chip := p.ChipID()
-		for _, c := range []struct {
-			name string
-			at   int
-			want []byte
-		}{
-			{"FAMILY_ID", 0x010, []byte("family id 16 b. ")},
-			{"IMAGE_ID", 0x020, []byte("image id, 16 b. ")},
-			{"REPORT_DATA", 0x050, data[:]},
-			{"MEASUREMENT", 0x090, f.IDBlock[:48]},
-			{"HOST_DATA", 0x0C0, f.HostData[:]},
-			{"CHIP_ID", 0x1A0, chip[:]},
-		} {
-			if got := raw[c.at : c.at+len(c.want)]; !bytes.Equal(got, c.want) {
-				t.Errorf("version %d, %s: % x, want % x", version, c.name, got, c.want)
-			}
-		}
-		if bytes.Equal(raw[0x140:0x160], make([]byte, 32)) {
-			t.Error("REPORT_ID is zero")
-		}
-		for _, r := range [][2]int{{0x04C, 0x050}, {0x18B, 0x1A0}, {0x1EB, 0x1EC}, {0x1EF, 0x1F0}, {0x208, 0x2A0}} {
-			if !zero(raw[r[0]:r[1]]) {
-				t.Errorf("version %d: reserved bytes %#x to %#x are not zero", version, r[0], r[1])
-			}
-		}
-	}
-}
-
 // Payload statuses of MSG_REPORT_RSP and their order.
 func TestReportStatus(t *testing.T) {
 	p := platform(t, nil)
@@ -140,6 +78,10 @@ func TestReportStatus(t *testing.T) {
 	must(t, masked.LaunchFinish(FinishParams{VCEKDisabled: true}))
 	reserved := reportRequest(snp.ReportData{}, 0, 3)
 	reserved[95] = 1
+	provider := platform(t, func(c *Config) { c.VLEKLoaded = true })
+	withVLEK := running(t, provider)
+	noVCEK := launching(t, provider)
+	must(t, noVCEK.LaunchFinish(FinishParams{VCEKDisabled: true}))
 	for _, c := range []struct {
 		name string
 		g    *Guest
@@ -155,6 +97,12 @@ func TestReportStatus(t *testing.T) {
 		{"reserved byte comes before KEY_SEL", g, reserved, snp.StatusInvalidParam},
 		{"VCEK_DIS, key of choice", masked, reportRequest(snp.ReportData{}, 0, 0), snp.StatusInvalidKey},
 		{"VCEK_DIS, VCEK", masked, reportRequest(snp.ReportData{}, 0, 1), snp.StatusInvalidKey},
+		{"VLEK", withVLEK, reportRequest(snp.ReportData{}, 0, 2), snp.StatusSuccess},
+		{"VCEK where a VLEK is loaded", withVLEK, reportRequest(snp.ReportData{}, 0, 1), snp.StatusSuccess},
+		{"KEY_SEL 3 where a VLEK is loaded", withVLEK, reportRequest(snp.ReportData{}, 0, 3), snp.StatusInvalidKey},
+		{"VCEK_DIS, the VLEK is the choice", noVCEK, reportRequest(snp.ReportData{}, 0, 0), snp.StatusSuccess},
+		{"VCEK_DIS, VCEK where a VLEK is loaded", noVCEK, reportRequest(snp.ReportData{}, 0, 1), snp.StatusInvalidKey},
+		{"a bad VMPL comes before the key", masked, reportRequest(snp.ReportData{}, 9, 3), snp.StatusInvalidParam},
 	} {
 		typ, rsp, st := c.g.GuestRequest(5, 1, c.req)
 		if st != snp.StatusSuccess || typ != 6 {
@@ -174,7 +122,8 @@ func TestReportStatus(t *testing.T) {
 func TestBadRequests(t *testing.T) {
 	g := running(t, platform(t, nil))
 	for typ := range 256 {
-		if typ == MsgKeyRequest || typ == MsgReportRequest {
+		switch typ {
+		case MsgCPUIDRequest, MsgKeyRequest, MsgReportRequest, MsgTSCInfoRequest:
 			continue
 		}
 		if _, rsp, st := g.GuestRequest(uint8(typ), 1, make([]byte, 96)); st != snp.StatusInvalidParam || rsp != nil {
@@ -184,7 +133,10 @@ func TestBadRequests(t *testing.T) {
 	for _, c := range []struct {
 		typ, version uint8
 		n            int
-	}{{5, 0, 96}, {5, 2, 96}, {5, 1, 95}, {5, 1, 97}, {5, 1, 0}, {3, 2, 32}, {3, 1, 31}, {3, 1, 40}} {
+	}{
+		{5, 0, 96}, {5, 2, 96}, {5, 1, 95}, {5, 1, 97}, {5, 1, 0}, {3, 2, 32}, {3, 2, 47}, {3, 3, 40}, {3, 1, 31}, {3, 1, 40},
+		{1, 2, 16}, {1, 1, 15}, {1, 1, 32}, {1, 1, 0}, {0x11, 2, 128}, {0x11, 1, 127}, {0x11, 1, 144},
+	} {
 		if _, _, st := g.GuestRequest(c.typ, c.version, make([]byte, c.n)); st != snp.StatusInvalidParam {
 			t.Errorf("type %d version %d with %d bytes: %s, want INVALID_PARAM", c.typ, c.version, c.n, st)
 		}
@@ -267,9 +219,73 @@ func TestDerivedKey(t *testing.T) {
 	if mustKey(t, a, sel(0, func(b []byte) { b[0x14] = 3 })) != plain {
 		t.Error("GUEST_SVN that was not selected went into the key")
 	}
+	if mustKey(t, guest(platform(t, func(c *Config) { c.ChipID = [64]byte{9} }), 1), sel(0)) == plain {
+		t.Error("another chip gives the same key")
+	}
 	vmrk := sel(0, func(b []byte) { b[0] = 1 })
 	if mustKey(t, a, vmrk) == mustKey(t, same, vmrk) {
 		t.Error("two launches have one VMRK")
+	}
+}
+
+// Message version 2 mixes a mitigation vector in, at most the guest's own.
+func TestDerivedKeyVersion2(t *testing.T) {
+	g := running(t, platform(t, func(c *Config) { c.MitVector = 5 }))
+	ask := func(n int, change func(b []byte)) (snp.Status, string) {
+		t.Helper()
+		b := make([]byte, n)
+		if change != nil {
+			change(b)
+		}
+		typ, rsp, st := g.GuestRequest(3, 2, b)
+		must(t, st)
+		if typ != 4 || len(rsp) != 64 {
+			t.Fatalf("type %d, %d bytes", typ, len(rsp))
+		}
+		return snp.Status(le.Uint32(rsp)), string(rsp[0x20:])
+	}
+	const selectMit = 64
+	_, none := ask(40, nil)
+	if none != mustKey(t, g, keyRequest(nil)) {
+		t.Error("version 2 without its field gives another key than version 1")
+	}
+	_, zeroMit := ask(40, func(b []byte) { b[8] = selectMit })
+	_, mit := ask(40, func(b []byte) { b[8], b[0x20] = selectMit, 4 })
+	_, padded := ask(48, func(b []byte) { b[8], b[0x20] = selectMit, 4 })
+	if none == zeroMit || zeroMit == mit || none == mit || mit != padded {
+		t.Error("the vector is not what makes the difference")
+	}
+	for name, c := range map[string]struct {
+		n      int
+		change func(b []byte)
+	}{
+		"a mitigation that the guest was not launched with": {40, func(b []byte) { b[8], b[0x20] = selectMit, 2 }},
+		"padding that is not zero":                          {48, func(b []byte) { b[47] = 1 }},
+		"GUEST_FIELD_SELECT bit 7":                          {40, func(b []byte) { b[8] = 128 }},
+	} {
+		if st, key := ask(c.n, c.change); st != snp.StatusInvalidParam || !zero([]byte(key)) {
+			t.Errorf("%s: %s", name, st)
+		}
+	}
+}
+
+// Each root gives keys of its own, and the VLEK's is the same on every chip of the
+// provider.
+func TestDerivedKeyRoots(t *testing.T) {
+	on := func(chip byte) *Guest {
+		return running(t, platform(t, func(c *Config) { c.VLEKLoaded = true; c.ChipID = [64]byte{chip} }))
+	}
+	root := func(b byte) []byte { return keyRequest(func(r []byte) { r[0] = b }) }
+	a, b := on(1), on(2)
+	vcek, vlek := mustKey(t, a, root(1<<1)), mustKey(t, a, root(2<<1))
+	if vcek == vlek || mustKey(t, a, root(0)) != vlek {
+		t.Error("the VLEK is not the choice where it is loaded, or gives the VCEK's key")
+	}
+	if mustKey(t, b, root(1<<1)) == vcek {
+		t.Error("two chips give one key from their VCEKs")
+	}
+	if mustKey(t, b, root(2<<1)) != vlek {
+		t.Error("two chips of one provider give two keys from its VLEK")
 	}
 }
 
@@ -279,6 +295,11 @@ func TestDerivedKeyStatus(t *testing.T) {
 	must(t, g.LaunchFinish(signedParams(t, g, newKey(t), newKey(t)))) // GUEST_SVN 9
 	masked := launching(t, p)
 	must(t, masked.LaunchFinish(FinishParams{VCEKDisabled: true}))
+	provider := platform(t, func(c *Config) { c.VLEKLoaded = true })
+	withVLEK := running(t, provider)
+	noVCEK := launching(t, provider)
+	must(t, noVCEK.LaunchFinish(FinishParams{VCEKDisabled: true}))
+	keyless := running(t, platform(t, func(c *Config) { c.MaskChipKey = true }))
 	for _, c := range []struct {
 		name   string
 		g      *Guest
@@ -303,6 +324,15 @@ func TestDerivedKeyStatus(t *testing.T) {
 		{"KEY_SEL 3", g, func(b []byte) { b[0] = 3 << 1 }, snp.StatusInvalidKey},
 		{"VCEK_DIS", masked, nil, snp.StatusInvalidKey},
 		{"VCEK_DIS, but the VMRK", masked, func(b []byte) { b[0] = 1 }, snp.StatusSuccess},
+		{"a reserved TCB byte", g, func(b []byte) { b[0x1A] = 1 }, snp.StatusInvalidParam},
+		{"KEY_SEL 2, VLEK", withVLEK, func(b []byte) { b[0] = 2 << 1 }, snp.StatusSuccess},
+		{"VCEK_DIS, VLEK of the platform's choice", noVCEK, nil, snp.StatusSuccess},
+		{"VCEK_DIS, VCEK", noVCEK, func(b []byte) { b[0] = 1 << 1 }, snp.StatusInvalidKey},
+		{"VMRK and KEY_SEL 3", g, func(b []byte) { b[0] = 3<<1 | 1 }, snp.StatusInvalidKey},
+		{"VMRK and KEY_SEL 2, which is not loaded", g, func(b []byte) { b[0] = 2<<1 | 1 }, snp.StatusInvalidKey},
+		{"MASK_CHIP_KEY", keyless, nil, snp.StatusInvalidKey},
+		{"MASK_CHIP_KEY, but the VMRK", keyless, func(b []byte) { b[0] = 1 }, snp.StatusSuccess},
+		{"a bad field comes before the key", masked, func(b []byte) { b[0x10] = 4 }, snp.StatusInvalidParam},
 	} {
 		typ, rsp, st := c.g.GuestRequest(3, 1, keyRequest(c.change))
 		if st != snp.StatusSuccess || typ != 4 || len(rsp) != 64 {
@@ -328,6 +358,9 @@ func FuzzGuestRequest(f *testing.F) {
 	f.Add(uint8(3), uint8(1), keyRequest(nil))
 	f.Add(uint8(3), uint8(1), keyRequest(func(b []byte) { b[0] = 7; b[8] = 63 }))
 	f.Add(uint8(1), uint8(1), []byte{})
+	f.Add(uint8(1), uint8(1), cpuidPage(3, [2]uint32{1, 0xB00F21})[:16+3*48])
+	f.Add(uint8(0x11), uint8(1), make([]byte, 128))
+	f.Add(uint8(3), uint8(2), append(keyRequest(nil), 1, 0, 0, 0, 0, 0, 0, 0))
 	f.Fuzz(func(t *testing.T, typ, version uint8, payload []byte) {
 		given := bytes.Clone(payload)
 		rspType, rsp, st := g.GuestRequest(typ, version, payload)
@@ -340,7 +373,7 @@ func FuzzGuestRequest(f *testing.F) {
 			}
 			return
 		}
-		if rspType != typ+1 || len(rsp) < 0x20 {
+		if rspType != typ+1 || len(rsp) < 0x10 {
 			t.Fatalf("type %d answered with type %d, %d bytes", typ, rspType, len(rsp))
 		}
 		if typ == 5 && binary.LittleEndian.Uint32(rsp) == 0 {
