@@ -148,6 +148,8 @@ func (vm *VM) launchStart(cmd *sevCommand) Answer {
 		return report(r.errno, r.status)
 	}
 	vm.host.nextASID++
+	// KVM has the firmware flush before it gives an ASID again (sev_flush_asids).
+	vm.host.platform.DFFlush()
 	if r := vm.issue(cmd, cmd.sevFD, cmdActivate, func() snp.Status { return g.Activate(vm.host.nextASID) }); r.failed() {
 		g.Decommission()
 		return report(r.errno, r.status)
