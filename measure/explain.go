@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"iter"
 
+	"github.com/snplaunch/snplaunch/hashes"
 	"github.com/snplaunch/snplaunch/ovmf"
 	"github.com/snplaunch/snplaunch/snp"
 	"github.com/snplaunch/snplaunch/vmsa"
@@ -21,11 +22,7 @@ type Step struct {
 // firmware's pages are missing, and the first step extends that digest.
 func (r *Result) Explain() iter.Seq[Step] {
 	return func(yield func(Step) bool) {
-		var c Context
-		if len(r.Pages) == 0 || r.Pages[0].Source != sourceFirmware {
-			c.LD = r.FirmwareDigest
-		}
-		cpu := 0
+		c, cpu := r.start, r.firstListed()
 		for _, p := range r.Pages {
 			c.Extend(p.Update)
 			s := Step{Page: p, Running: c.LD}
@@ -42,6 +39,14 @@ func (r *Result) Explain() iter.Seq[Step] {
 	}
 }
 
+// firstListed is the vCPU whose save area is the first of Pages.
+func (r *Result) firstListed() int {
+	if r.fromOne {
+		return 1
+	}
+	return 0
+}
+
 // Stretch is a run of updates that belong together: the pages of one section,
 // or save areas that are alike.
 type Stretch struct {
@@ -56,7 +61,7 @@ type Stretch struct {
 func (r *Result) Stretches() iter.Seq[Stretch] {
 	return func(yield func(Stretch) bool) {
 		var s Stretch
-		cpu := 0 // of s, where it is one of save areas
+		cpu := r.firstListed() // of s, where it is one of save areas
 		emit := func() bool {
 			if s.Pages > 1 && s.Type == snp.PageVMSA {
 				s.What = r.saveAreaWords(cpu, cpu+s.Pages-1)
@@ -99,14 +104,11 @@ func (r *Result) pageWords(p Page) (what string, details []string) {
 	switch {
 	case p.Source == sourceFirmware:
 		return "firmware page", nil
+	case p.Source == sourceSVSM:
+		return "SVSM image page", nil
 	case p.Source == sourceHashes && r.HashPage != nil && p.GPA == r.HashPageGPA:
-		t := r.HashTable
 		_, offset, _ := r.Image.HashPage() // there is a page, so there is a place
-		return fmt.Sprintf("hashes page, table at offset 0x%x", offset), []string{
-			fmt.Sprintf("kernel sha256 %x", t.Kernel),
-			fmt.Sprintf("initrd sha256 %x", t.Initrd),
-			fmt.Sprintf("cmdline sha256 %x", t.Cmdline),
-		}
+		return fmt.Sprintf("hashes page, table at offset 0x%x", offset), r.hashWords()
 	case p.Source == sourceHashes:
 		return "rest of the hashes section, zeros", nil
 	}
@@ -151,7 +153,7 @@ func sectionWords(t ovmf.SectionType, as snp.PageType) string {
 func (r *Result) saveAreaWords(first, last int) string {
 	who := fmt.Sprintf("VMSA of vCPU %d", first)
 	if last > first {
-		who = fmt.Sprintf("VMSAs of vCPUs %d to %d", first, last)
+		who = fmt.Sprintf("VMSA of vCPUs %d to %d", first, last)
 	}
 	if first == 0 {
 		who += " (BSP)"
@@ -162,5 +164,41 @@ func (r *Result) saveAreaWords(first, last int) string {
 	if err != nil {
 		return who
 	}
-	return fmt.Sprintf("%s, starts at 0x%x, RDX 0x%x, SEV_FEATURES %s", who, vmsa.Start(page), r.CPUSig, vmsa.DescribeFeatures(r.GuestFeatures))
+	return fmt.Sprintf("%s, start 0x%x, RDX 0x%x, SEV_FEATURES %s", who, vmsa.Start(page), r.CPUSig, vmsa.DescribeFeatures(r.GuestFeatures))
+}
+
+// hashWords lists what the hashes table holds.
+func (r *Result) hashWords() []string {
+	t := r.HashTable
+	return []string{
+		fmt.Sprintf("kernel sha256 %x", t.Kernel),
+		fmt.Sprintf("initrd sha256 %x", t.Initrd),
+		fmt.Sprintf("cmdline sha256 %x", t.Cmdline),
+	}
+}
+
+// Part is a run of the bytes over which the digest of an SEV or SEV-ES guest goes.
+type Part struct {
+	Bytes   int64    `json:"length"`
+	What    string   `json:"what"`
+	Details []string `json:"details,omitempty"`
+}
+
+// Parts lists, in order, over what the digest of an SEV or SEV-ES guest goes: one
+// SHA-256 over all of it. SNP guests have none; Explain lists their updates.
+func (r *Result) Parts() []Part {
+	if r.Mode.secureNestedPaging() {
+		return nil
+	}
+	parts := []Part{{Bytes: r.Image.Size, What: "firmware image"}}
+	if r.HashTable != nil {
+		parts = append(parts, Part{hashes.Size, "hashes table", r.hashWords()})
+	}
+	if r.areas != nil {
+		parts = append(parts, Part{Bytes: snp.PageSize, What: r.saveAreaWords(0, 0)})
+		if r.VCPUs > 1 {
+			parts = append(parts, Part{Bytes: int64(r.VCPUs-1) * snp.PageSize, What: r.saveAreaWords(1, r.VCPUs-1)})
+		}
+	}
+	return parts
 }

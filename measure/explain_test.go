@@ -66,8 +66,8 @@ func TestStretches(t *testing.T) {
 0x80f000 1 pages equal ZERO: metadata section 4, SVSM_CAA: calling area of an SVSM, zeroed by the firmware
 0x811000 31 pages equal ZERO: metadata section 5, SNP_SEC_MEM: the firmware's memory before it can accept pages, zeroed by the firmware
 0x810000 1 pages equal NORMAL: hashes page, table at offset 0xc00
-0xfffffffff000 1 pages equal VMSA: VMSA of vCPU 0 (BSP), starts at 0xfffffff0, RDX 0xa00f11, SEV_FEATURES 0x21 (SNPActive, DebugSwap)
-0xfffffffff000 2 pages equal VMSA: VMSAs of vCPUs 1 to 2 (AP), starts at 0x80b004, RDX 0xa00f11, SEV_FEATURES 0x21 (SNPActive, DebugSwap)`), "\n")
+0xfffffffff000 1 pages equal VMSA: VMSA of vCPU 0 (BSP), start 0xfffffff0, RDX 0xa00f11, SEV_FEATURES 0x21 (SNPActive, DebugSwap)
+0xfffffffff000 2 pages equal VMSA: VMSA of vCPUs 1 to 2 (AP), start 0x80b004, RDX 0xa00f11, SEV_FEATURES 0x21 (SNPActive, DebugSwap)`), "\n")
 	var got []string
 	var last measure.Stretch
 	pages := 0

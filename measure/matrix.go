@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"sync"
 
+	"github.com/snplaunch/snplaunch/guest"
 	"github.com/snplaunch/snplaunch/snp"
 )
 
@@ -22,6 +23,13 @@ type Axes struct {
 type MatrixCPU struct {
 	Name      string // for the caller; nothing is looked up by it
 	Signature uint32 // RDX at reset, as in vmsa.Config
+	GPA       uint64 // guest-physical address of its save areas; 0 means that of the result
+}
+
+// MatrixCPUOf gives the kind of vCPU that a guest has, named after its CPU model.
+func MatrixCPUOf(g *guest.Guest, opt Options) (MatrixCPU, error) {
+	rdx, gpa, err := cpuState(g, opt)
+	return MatrixCPU{g.CPU, rdx, gpa}, err
 }
 
 // Cells is how many cells the matrix has.
@@ -98,7 +106,7 @@ func (r *Result) matrix(a *Axes, yield func(Cell) bool) {
 		}
 		wg.Go(func() {
 			for chain := n; chain < chains; chain += len(workers) {
-				if !w.chain(r, a.VCPUs, a.CPUs[chain/len(a.Features)].Signature, a.Features[chain%len(a.Features)]) {
+				if !w.chain(r, a.VCPUs, a.CPUs[chain/len(a.Features)], a.Features[chain%len(a.Features)]) {
 					return
 				}
 			}
@@ -129,13 +137,17 @@ type matrixWorker struct {
 
 // chain hands over the launch digests for some numbers of vCPUs, in chunks. It
 // says whether there is still someone who wants them.
-func (w *matrixWorker) chain(r *Result, vcpus []int, signature uint32, features uint64) bool {
-	bsp, ap := r.areas(signature, features)
-	first := snp.PageInfo{DigestCur: r.prefix.LD, Contents: sha512.Sum384(bsp[:]), Type: snp.PageVMSA, GPA: r.vmsaGPA}
+func (w *matrixWorker) chain(r *Result, vcpus []int, cpu MatrixCPU, features uint64) bool {
+	bsp, ap := r.areas(cpu.Signature, features)
+	gpa := cpu.GPA
+	if gpa == 0 {
+		gpa = r.vmsaGPA
+	}
+	first := snp.PageInfo{DigestCur: r.prefix.LD, Contents: sha512.Sum384(bsp[:]), Type: snp.PageVMSA, GPA: gpa}
 	info := first.Bytes()
 	ld := snp.LaunchDigest(sha512.Sum384(info[:]))
 	if vcpus[len(vcpus)-1] > 1 {
-		others := snp.PageInfo{Contents: sha512.Sum384(ap[:]), Type: snp.PageVMSA, GPA: r.vmsaGPA}
+		others := snp.PageInfo{Contents: sha512.Sum384(ap[:]), Type: snp.PageVMSA, GPA: gpa}
 		info = others.Bytes()
 	}
 	for have := 1; len(vcpus) > 0; {

@@ -45,6 +45,7 @@ type Result struct {
 	// Warnings are sentences about what is unusual but not wrong.
 	Warnings []string
 
+	start   Context   // before the first of Pages
 	prefix  Context   // after all pages but the save areas
 	areas   saveAreas // nil where none are measured
 	vmsaGPA uint64
@@ -319,10 +320,10 @@ func (r *Result) assemble(g *guest.Guest, opt Options, firmware, svsm []Page) er
 	if err := r.setSaveAreas(g, opt); err != nil {
 		return err
 	}
-	var c Context
 	if opt.FirmwareDigest != nil {
-		c.LD = *opt.FirmwareDigest
+		r.start.LD = *opt.FirmwareDigest
 	}
+	c := r.start
 	for _, p := range firmware {
 		c.Extend(p.Update)
 	}

@@ -20,6 +20,7 @@ type Page struct {
 // Sources of pages that have no number.
 const (
 	sourceFirmware = "firmware"
+	sourceSVSM     = "SVSM"
 	sourceHashes   = "kernel hashes"
 )
 

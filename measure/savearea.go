@@ -36,22 +36,15 @@ func (r *Result) SaveArea(cpu int) (*[snp.PageSize]byte, error) {
 
 // setSaveAreas settles what the save areas hold.
 func (r *Result) setSaveAreas(g *guest.Guest, opt Options) error {
-	// GCE takes the processor for the save areas' address, QEMU for RDX.
-	cpu, err := g.Signature()
-	if err != nil && (opt.VMM == vmsa.QEMU && opt.RDX == nil || g.CPU != "") {
+	rdx, gpa, err := cpuState(g, opt)
+	if err != nil {
 		return err
 	}
-	r.VCPUs, r.CPUSig, r.GuestFeatures = g.VCPUs, opt.VMM.Signature(cpu), g.GuestFeatures
-	if opt.RDX != nil {
-		r.CPUSig = *opt.RDX
-	}
+	r.VCPUs, r.CPUSig, r.GuestFeatures, r.vmsaGPA = g.VCPUs, rdx, g.GuestFeatures, gpa
 	if opt.Mode == SEVES {
 		// SNPActive is KVM's, for SNP guests; the rest of the word is the
 		// kernel's to set, whatever a description says about SNP.
 		r.GuestFeatures = r.Host.Features &^ vmsa.SNPActive
-	}
-	if r.vmsaGPA = opt.VMSAGPA; r.vmsaGPA == 0 {
-		r.vmsaGPA = opt.VMM.SaveAreaGPA(cpu)
 	}
 	cfg := vmsa.Config{VMM: opt.VMM, NoFPU: opt.NoFPU || r.Host.NoFPU}
 	if opt.Mode == SVSM {
@@ -77,6 +70,24 @@ func (r *Result) setSaveAreas(g *guest.Guest, opt Options) error {
 		return vmsa.Page(c, true, reset), vmsa.Page(c, false, reset)
 	}
 	return nil
+}
+
+// cpuState gives what of the save areas depends on the kind of vCPU: RDX, and
+// where they lie.
+func cpuState(g *guest.Guest, opt Options) (rdx uint32, gpa uint64, err error) {
+	// GCE takes the processor for the save areas' address, QEMU for RDX.
+	cpu, err := g.Signature()
+	if err != nil && (opt.VMM == vmsa.QEMU && opt.RDX == nil || g.CPU != "") {
+		return 0, 0, err
+	}
+	rdx, gpa = opt.VMM.Signature(cpu), opt.VMSAGPA
+	if opt.RDX != nil {
+		rdx = *opt.RDX
+	}
+	if gpa == 0 {
+		gpa = opt.VMM.SaveAreaGPA(cpu)
+	}
+	return rdx, gpa, nil
 }
 
 // vmsaPages lists one update for each vCPU.
@@ -117,7 +128,8 @@ func FromOneVCPU(g *guest.Guest, one snp.LaunchDigest, resetEIP uint32, opt Opti
 		return nil, err
 	}
 	r.Pages = r.vmsaPages()[1:]
-	c := Context{LD: one}
+	r.start.LD = one
+	c := r.start
 	for _, p := range r.Pages {
 		c.Extend(p.Update)
 	}

@@ -44,7 +44,7 @@ func svsmPages(in *guest.Input, img *ovmf.Image) ([]Page, error) {
 		return nil, fmt.Errorf("%s: %w", in.Path, err)
 	}
 	for i := range pages {
-		pages[i].Source = "SVSM"
+		pages[i].Source = sourceSVSM
 	}
 	return pages, in.Unchanged()
 }

@@ -5,12 +5,11 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/snplaunch/snplaunch/internal/suggest"
 	"github.com/snplaunch/snplaunch/measure"
-	"github.com/snplaunch/snplaunch/snp"
 )
 
 // measureOutput is the JSON form of `measure --json`.
@@ -27,91 +26,118 @@ type measureOutput struct {
 	KernelHashes   map[string]string `json:"kernel_hashes"`
 	Notes          []string          `json:"notes,omitempty"`
 	Warnings       []string          `json:"warnings,omitempty"`
-	Pages          []measure.Page    `json:"pages,omitempty"`
+	Pages          []explainedPage   `json:"pages,omitempty"`
+	Parts          []measure.Part    `json:"parts,omitempty"`
+	SaveAreas      []saveAreaFields  `json:"save_areas,omitempty"`
 }
 
 func measureVerb(e *env, args []string) error {
 	fs := e.flags("measure", "[guest.yaml] [flags]\n\nPrints the launch digest. What is not named is left out; with no file named at all, what `snplaunch run` would launch is measured.")
 	gf := addGuestFlags(fs)
 	mf := addMeasureFlags(fs)
-	format := fs.String("output-format", "hex", "`hex|base64`")
+	format := fs.String("output-format", "", "`hex|base64`")
 	asJSON := fs.Bool("json", false, "print an object")
-	explain := fs.Bool("explain", false, "list every page that is measured")
+	explain, areas, matrix := addExplainFlags(fs), addVMSAFlags(fs), addMatrixFlags(fs)
 	file, rest, err := parse(fs, args, 1)
 	if err != nil {
+		return err
+	}
+	if err := matrix.settle(); err != nil {
 		return err
 	}
 	if len(rest) > 0 {
 		return usageError("measure runs no command: %q", strings.Join(rest, " "))
 	}
-	if *format != "hex" && *format != "base64" {
-		return usageError("--output-format %q is not known (%s)", *format, suggest.Remedy(*format, []string{"hex", "base64"}))
+	if formats := matrix.formats(); *format == "" {
+		*format = formats[0]
+	} else if !slices.Contains(formats, *format) {
+		return usageError("--output-format %q is not known (%s)", *format, suggest.Remedy(*format, formats))
 	}
 	r, err := mf.measure(e, gf, file)
 	if err != nil {
 		return err
 	}
 	defer r.close()
+	if err := matrix.combine(r, gf); err != nil {
+		return err
+	}
 	verdict := mf.warn(e.stderr, r)
-	if err := e.measured(r, *asJSON, *explain, *format); err != nil {
+	if err := areas.write(r.Result); err != nil {
+		return err
+	}
+	p := &measurePrinter{e, *asJSON, *format, explain, areas, matrix}
+	if err := p.print(r); err != nil {
 		return err
 	}
 	return verdict
 }
 
-// measured prints what was measured.
-func (e *env) measured(r *measured, asJSON, explain bool, format string) error {
+// measurePrinter prints what was measured, as the flags say.
+type measurePrinter struct {
+	*env
+	asJSON  bool
+	format  string
+	explain *explainFlags
+	areas   *vmsaFlags
+	matrix  *matrixFlags
+}
+
+func (p *measurePrinter) print(r *measured) error {
+	fields, err := p.areas.fields(r.Result)
+	if err != nil {
+		return err
+	}
 	switch {
-	case asJSON:
-		out := measureOutput{
-			LaunchDigest: hex.EncodeToString(r.Digest), Mode: r.Mode.String(), VCPUs: r.guest.VCPUs, CPU: r.guest.CPU, CPUSig: fmt.Sprintf("0x%08x", r.CPUSig),
-			GuestFeatures: fmt.Sprintf("0x%x", r.GuestFeatures), HostKernel: hostKernelOf(r), Notes: r.notes, Warnings: r.warnings(),
+	case p.matrix.on:
+		return p.matrix.print(p, r)
+	case p.asJSON:
+		out, err := p.object(r)
+		if err != nil {
+			return err
 		}
-		if r.ResetEIP != nil {
-			out.APReset = fmt.Sprintf("0x%x", *r.ResetEIP)
+		out.SaveAreas = fields
+		if p.explain.on {
+			out.Pages, out.Parts = explainedPages(r.Result), r.Parts()
 		}
-		if in := r.inputs; in != nil && in.Firmware != nil {
-			sum, err := in.Firmware.SHA256()
-			if err != nil {
-				return err
-			}
-			out.FirmwareSHA256 = hex.EncodeToString(sum[:])
+		return p.json(out)
+	case p.explain.on:
+		if err := p.explain.print(p.stdout, r.Result); err != nil {
+			return err
 		}
-		if t := r.HashTable; t != nil {
-			out.KernelHashes = map[string]string{"kernel": hex.EncodeToString(t.Kernel[:]), "initrd": hex.EncodeToString(t.Initrd[:]), "cmdline": hex.EncodeToString(t.Cmdline[:])}
+		if fields != nil {
+			fmt.Fprintln(p.stdout)
 		}
-		if explain {
-			out.Pages = r.Pages
-		}
-		return e.json(out)
-	case explain:
-		return e.explain(r.Result)
-	case format == "base64":
-		fmt.Fprintln(e.stdout, base64.StdEncoding.EncodeToString(r.Digest))
+		return p.printSaveAreas(fields)
+	case fields != nil:
+		return p.printSaveAreas(fields)
+	case p.format == "base64":
+		fmt.Fprintln(p.stdout, p.explain.answer(r.Mode, base64.StdEncoding.EncodeToString(r.Digest)))
 	default:
-		fmt.Fprintln(e.stdout, hex.EncodeToString(r.Digest))
+		fmt.Fprintln(p.stdout, p.explain.answer(r.Mode, hex.EncodeToString(r.Digest)))
 	}
 	return nil
 }
 
-// explain lists the pages, runs of one source and type in one line.
-func (e *env) explain(r *measure.Result) error {
-	w := tabwriter.NewWriter(e.stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "GPA\tPAGES\tTYPE\tWHAT")
-	for i := 0; i < len(r.Pages); {
-		p, n := r.Pages[i], 1
-		for i+n < len(r.Pages) {
-			q := r.Pages[i+n]
-			if q.Source != p.Source || q.Type != p.Type || q.GPA != p.GPA+uint64(n)*snp.PageSize {
-				break
-			}
-			n++
-		}
-		fmt.Fprintf(w, "0x%012x\t%d\t%s\t%s\n", p.GPA, n, p.Type, p.Source)
-		i += n
+// object gives the JSON form, without what --explain adds.
+func (p *measurePrinter) object(r *measured) (*measureOutput, error) {
+	out := &measureOutput{
+		LaunchDigest: hex.EncodeToString(r.Digest), Mode: r.Mode.String(), VCPUs: r.guest.VCPUs, CPU: r.guest.CPU, CPUSig: fmt.Sprintf("0x%08x", r.CPUSig),
+		GuestFeatures: fmt.Sprintf("0x%x", r.GuestFeatures), HostKernel: hostKernelOf(r), Notes: r.notes, Warnings: r.warnings(),
 	}
-	fmt.Fprintf(w, "\t%d\t\tlaunch digest %s\n", len(r.Pages), r.LaunchDigest)
-	return w.Flush()
+	if r.ResetEIP != nil {
+		out.APReset = fmt.Sprintf("0x%x", *r.ResetEIP)
+	}
+	if in := r.inputs; in != nil && in.Firmware != nil {
+		sum, err := in.Firmware.SHA256()
+		if err != nil {
+			return nil, err
+		}
+		out.FirmwareSHA256 = hex.EncodeToString(sum[:])
+	}
+	if t := r.HashTable; t != nil {
+		out.KernelHashes = map[string]string{"kernel": hex.EncodeToString(t.Kernel[:]), "initrd": hex.EncodeToString(t.Initrd[:]), "cmdline": hex.EncodeToString(t.Cmdline[:])}
+	}
+	return out, nil
 }
 
 func (e *env) json(v any) error {

@@ -47,9 +47,10 @@ func addMeasureFlags(fs *flag.FlagSet) *measureFlags {
 // measured is what measureFlags.measure found.
 type measured struct {
 	*measure.Result
-	guest  *guest.Guest
-	inputs *guest.Inputs // nil where nothing was opened
-	notes  []string
+	guest   *guest.Guest
+	options measure.Options
+	inputs  *guest.Inputs // nil where nothing was opened
+	notes   []string
 }
 
 func (m *measured) close() {
@@ -103,7 +104,7 @@ func (m *measureFlags) measure(e *env, gf *guestFlags, file []string) (*measured
 	if err != nil {
 		return nil, err
 	}
-	out := &measured{}
+	out := &measured{options: opt}
 	gf.note = func(s string) { out.notes = append(out.notes, s) }
 	gf.noFirmware = m.metadata != "" || m.one != ""
 	if out.guest, err = gf.guest(e.ctx, file, images.Options{}, false); err != nil {
