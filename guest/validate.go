@@ -72,6 +72,7 @@ func (f *findings) result(what string) error {
 // findings come at once: the error is a *multierror.Error of *FieldError.
 func (g *Guest) Validate() error {
 	f := g.findings()
+	g.validateWhole(&f)
 	return f.result("guest description")
 }
 
@@ -103,6 +104,26 @@ func (g *Guest) findings() findings {
 	return f
 }
 
+// validateWhole finds what is enough to measure, but not to launch.
+func (g *Guest) validateWhole(f *findings) {
+	if g.CPUSig != nil && g.CPU == "" {
+		f.add("cpu", "missing", "cpu_sig says what is measured, not what QEMU runs", "give a QEMU CPU model")
+	}
+	empty := sha256.Sum256([]byte{0})
+	for _, d := range []struct {
+		field, of, given string
+		sum              *[32]byte
+	}{
+		{"kernel_sha256", "kernel", g.Kernel, g.KernelSHA256},
+		{"initrd_sha256", "initrd", g.Initrd, g.InitrdSHA256},
+		{"append_sha256", "append", g.Append, g.AppendSHA256},
+	} {
+		if d.sum != nil && d.given == "" && !(d.of == "append" && *d.sum == empty) {
+			f.add(d.field, fmt.Sprintf("%x", *d.sum), "a digest is enough to measure, but not to launch", "give "+d.of+" beside it")
+		}
+	}
+}
+
 func (g *Guest) validateParts(f *findings) {
 	if len(g.Name) > maxNameBytes || strings.Trim(g.Name, nameChars) != "" || strings.HasPrefix(g.Name, ".") || strings.HasPrefix(g.Name, "-") {
 		f.add("name", quote(g.Name), "it becomes part of file names", fmt.Sprintf("use at most %d letters, digits, '.', '_' and '-', beginning with none of '.-'", maxNameBytes))
@@ -117,22 +138,18 @@ func (g *Guest) validateParts(f *findings) {
 		f.add("append", quote(g.Append), "QEMU takes a command line only with a kernel", "give a kernel or leave the command line out")
 	}
 	for _, d := range []struct {
-		field, file string
-		sum         *[32]byte
-		given       bool // whether what the digest is of is there, too
+		field string
+		sum   *[32]byte
 	}{
-		{"kernel_sha256", "kernel", g.KernelSHA256, g.Kernel != ""},
-		{"initrd_sha256", "initrd", g.InitrdSHA256, g.Initrd != ""},
-		{"append_sha256", "append", g.AppendSHA256, g.Append != ""},
+		{"kernel_sha256", g.KernelSHA256},
+		{"initrd_sha256", g.InitrdSHA256},
+		{"append_sha256", g.AppendSHA256},
 	} {
 		if d.sum == nil {
 			continue
 		}
 		if !g.HasKernel() {
 			f.add(d.field, fmt.Sprintf("%x", *d.sum), "QEMU takes it only with a kernel", "give a kernel or kernel_sha256, or leave it out")
-		}
-		if !d.given && (d.field != "append_sha256" || *d.sum != sha256.Sum256([]byte{0})) {
-			f.launch(d.field, fmt.Sprintf("%x", *d.sum), "a digest can be measured, but not launched", "give "+d.file+" beside it")
 		}
 	}
 	if g.AppendSHA256 != nil && g.Append != "" {
@@ -154,8 +171,6 @@ func (g *Guest) validateMachine(f *findings) {
 		if _, err := vmsa.Lookup(g.CPU); err != nil {
 			f.add("cpu", quote(g.CPU), err.Error(), "or set cpu_sig to EAX of the guest's CPUID function 1")
 		}
-	} else if g.CPU == "" {
-		f.launch("cpu", "missing", "cpu_sig says what is measured, not what QEMU runs", "give a QEMU CPU model")
 	}
 	noNUL(f, "cpu", g.CPU)
 	if g.MemoryMiB < minMemoryMiB || g.MemoryMiB > maxMemoryMiB {

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/snplaunch/snplaunch/guest"
@@ -39,6 +40,10 @@ func (r *run) startB() (*os.File, error) {
 		}
 		if r.o.Hooks.BootInitrd != "" {
 			g.Initrd = r.o.Hooks.BootInitrd
+		}
+		// Under TCG there is no host; max is what TCG can do.
+		if properties, ok := strings.CutPrefix(g.CPU, "host"); ok && (properties == "" || properties[0] == ',') {
+			g.CPU = "max" + properties
 		}
 		p.simPort = true
 		return tcgArguments(g, page, r.measured.HashPageGPA, p), nil

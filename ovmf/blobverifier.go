@@ -17,7 +17,7 @@ var (
 )
 
 const (
-	maxUnpacked   = 64 << 20 // more than any firmware volume that OVMF unpacks
+	maxUnpacked   = 32 << 20 // in all; OVMF has 16 MiB
 	maxLZMA       = 16       // sections; OVMF has one or two
 	sectionHeader = 4        // size u24, type u8; then GUID, DataOffset u16, Attributes u16
 )
@@ -39,6 +39,7 @@ func VerifiesBlobs(r io.ReaderAt, size int64) (bool, error) {
 	if bytes.Contains(image, guidKernelEntry[:]) {
 		return true, nil
 	}
+	left := maxUnpacked
 	for at, n := 0, 0; n < maxLZMA; n++ {
 		i := bytes.Index(image[at:], guidLZMASection[:])
 		if i < 0 {
@@ -53,7 +54,8 @@ func VerifiesBlobs(r io.ReaderAt, size int64) (bool, error) {
 		if data > len(image) {
 			continue
 		}
-		unpacked, err := decodeLZMA(image[data:], maxUnpacked)
+		unpacked, err := decodeLZMA(image[data:], left)
+		left -= len(unpacked)
 		if err != nil {
 			continue // the GUID stands elsewhere too, in the code that looks for it
 		}

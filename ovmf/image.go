@@ -191,32 +191,32 @@ func ParseAt(r io.ReaderAt, size int64, end uint64) (*Image, error) {
 		return nil, fmt.Errorf("%w: %d bytes that end at 0x%x", ErrSize, size, end)
 	}
 	img.BaseGPA = end - uint64(size)
-	entries, err := readTable(r, size)
+	table, err := readTable(r, size)
 	if err != nil {
 		return nil, err
 	}
-	if e, ok := entries[GUIDSEVESReset]; ok {
+	if e, ok := table.find(GUIDSEVESReset); ok {
 		v, err := words(e, 1, "SEV-ES reset block")
 		if err != nil {
 			return nil, err
 		}
 		img.resetEIP = &v[0]
 	}
-	if e, ok := entries[GUIDHashTableRV]; ok {
+	if e, ok := table.find(GUIDHashTableRV); ok {
 		v, err := words(e, 2, "SEV_HASH_TABLE_RV")
 		if err != nil {
 			return nil, err
 		}
 		img.hashTable = &Region{v[0], v[1]}
 	}
-	if e, ok := entries[GUIDSecretArea]; ok {
+	if e, ok := table.find(GUIDSecretArea); ok {
 		v, err := words(e, 2, "SEV secret block")
 		if err != nil {
 			return nil, err
 		}
 		img.secretArea = &Region{v[0], v[1]}
 	}
-	if e, ok := entries[GUIDSVSMInfo]; ok {
+	if e, ok := table.find(GUIDSVSMInfo); ok {
 		// Further fields than the offset of the first instruction have no meaning yet.
 		if len(e) < 4 {
 			return nil, fmt.Errorf("%w: SVSM_INFO has %d bytes of data, want at least 4", ErrTableEntry, len(e))
@@ -224,7 +224,7 @@ func ParseAt(r io.ReaderAt, size int64, end uint64) (*Image, error) {
 		offset := binary.LittleEndian.Uint32(e)
 		img.svsmEntry = &offset
 	}
-	if e, ok := entries[GUIDSEVMetadata]; ok {
+	if e, ok := table.find(GUIDSEVMetadata); ok {
 		v, err := words(e, 1, "SEV metadata offset")
 		if err != nil {
 			return nil, err

@@ -9,8 +9,8 @@ var errLZMA = errors.New("compressed section is damaged")
 
 // decodeLZMA unpacks an LZMA stream of the old container (13 bytes of header:
 // properties, dictionary size, unpacked size), which is what EDK2's
-// LzmaCustomDecompress sections hold; at most limit bytes come out. What follows the
-// stream is ignored. It follows the public-domain LZMA specification
+// LzmaCustomDecompress sections hold; at most limit bytes come out, beside an error those
+// up to it. What follows the stream is ignored. It follows the public-domain LZMA specification
 // (lzma-specification.txt of the LZMA SDK). The decoder is here because the kept
 // Go libraries unpack only the newer .xz container.
 func decodeLZMA(src []byte, limit int) ([]byte, error) {
@@ -230,17 +230,17 @@ func (d *lzmaDecoder) run(size int) ([]byte, error) {
 			state = after(7, 10)
 			rep0 = d.distance(length)
 			if rep0 == 0xFFFFFFFF {
-				return nil, errLZMA // an end mark before the announced size
+				return d.out, errLZMA // an end mark before the announced size
 			}
 		} else {
 			if len(d.out) == 0 {
-				return nil, errLZMA
+				return d.out, errLZMA
 			}
 			if d.bit(&d.isRepG0[state]) == 0 {
 				if d.bit(&d.isRep0Long[state<<4+pos]) == 0 {
 					state = after(9, 11)
 					if int64(rep0) >= int64(len(d.out)) {
-						return nil, errLZMA
+						return d.out, errLZMA
 					}
 					d.out = append(d.out, d.out[len(d.out)-int(rep0)-1])
 					continue
@@ -261,14 +261,14 @@ func (d *lzmaDecoder) run(size int) ([]byte, error) {
 			state = after(8, 11)
 		}
 		if int64(rep0) >= int64(len(d.out)) {
-			return nil, errLZMA
+			return d.out, errLZMA
 		}
 		for n := min(int(length)+matchMinLen, size-len(d.out)); n > 0; n-- {
 			d.out = append(d.out, d.out[len(d.out)-int(rep0)-1])
 		}
 	}
 	if d.bad {
-		return nil, errLZMA
+		return d.out, errLZMA
 	}
 	return d.out, nil
 }

@@ -11,12 +11,33 @@ const (
 	trailer    = 18   // u16 length and GUID after an entry's data
 )
 
-// readTable walks the GUIDed table backwards from the footer. Where a GUID
-// occurs twice the entry nearest to the footer counts, as in QEMU.
-//
-// Each entry is: data, u16 length (of the whole entry), GUID. The footer is
-// such an entry without data, whose length covers the whole table.
-func readTable(r io.ReaderAt, size int64) (map[GUID][]byte, error) {
+// table is the GUIDed table as it lies in an image.
+type table struct {
+	entries []entry // from the footer upwards, which is towards the image's start
+	lone    bool    // no table, but one SEV-ES reset block in the footer's place
+}
+
+// entry is one entry: its data stand before a u16 length (of the whole entry)
+// and the GUID.
+type entry struct {
+	guid GUID
+	data []byte
+}
+
+// find gives the data of an entry. Where a GUID occurs twice the one nearest to
+// the footer counts, as in QEMU.
+func (t *table) find(guid GUID) (data []byte, ok bool) {
+	for _, e := range t.entries {
+		if e.guid == guid {
+			return e.data, true
+		}
+	}
+	return nil, false
+}
+
+// readTable walks the GUIDed table backwards from the footer, which is an entry without
+// data, whose length covers the whole table.
+func readTable(r io.ReaderAt, size int64) (*table, error) {
 	end := size - footerSize
 	var foot [trailer]byte
 	if err := readAt(r, foot[:], end-trailer); err != nil {
@@ -35,7 +56,7 @@ func readTable(r io.ReaderAt, size int64) (map[GUID][]byte, error) {
 		if err := readAt(r, data, end-trailer-4); err != nil {
 			return nil, err
 		}
-		return map[GUID][]byte{GUIDSEVESReset: data}, nil
+		return &table{[]entry{{GUIDSEVESReset, data}}, true}, nil
 	default:
 		return nil, ErrNoTable
 	}
@@ -49,7 +70,7 @@ func readTable(r io.ReaderAt, size int64) (map[GUID][]byte, error) {
 	if err := readAt(r, raw, end-total); err != nil {
 		return nil, err
 	}
-	entries := map[GUID][]byte{}
+	t := &table{}
 	for len(raw) > 0 {
 		if len(raw) < trailer {
 			return nil, fmt.Errorf("%w: %d bytes are left at the table's start, an entry has at least %d", ErrTableEntry, len(raw), trailer)
@@ -59,12 +80,10 @@ func readTable(r io.ReaderAt, size int64) (map[GUID][]byte, error) {
 		if n < trailer || n > len(raw) {
 			return nil, fmt.Errorf("%w: entry %s says it has %d bytes, want %d to %d", ErrTableEntry, guid, n, trailer, len(raw))
 		}
-		if _, twice := entries[guid]; !twice {
-			entries[guid] = raw[len(raw)-n : len(raw)-trailer]
-		}
+		t.entries = append(t.entries, entry{guid, raw[len(raw)-n : len(raw)-trailer]})
 		raw = raw[:len(raw)-n]
 	}
-	return entries, nil
+	return t, nil
 }
 
 // words reads exactly n 32-bit integers.

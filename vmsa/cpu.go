@@ -82,12 +82,18 @@ func SplitSignature(sig uint32) (family, model, stepping uint32) {
 	return family, sig>>4&0xF | sig>>12&0xF0, sig & 0xF
 }
 
-// ModelOf names the QEMU model with a signature; ok is false where none has it.
-func ModelOf(sig uint32) (name string, ok bool) {
+// CPUFor gives an argument of -cpu with which QEMU's guests have a signature:
+// the model that has it, or one with properties. It is empty where no family,
+// model and stepping make it up.
+func CPUFor(sig uint32) string {
 	for _, m := range models {
 		if m.Signature() == sig {
-			return m.Name, true
+			return m.Name
 		}
 	}
-	return "", false
+	family, model, stepping := SplitSignature(sig)
+	if Signature(family, model, stepping) != sig {
+		return ""
+	}
+	return fmt.Sprintf("EPYC-v4,family=%d,model=%d,stepping=%d", family, model, stepping)
 }

@@ -109,7 +109,7 @@ func ParseFeatures(s string) (uint64, error) {
 				all = append(all, n.name)
 			}
 			word = strings.TrimSpace(word)
-			return 0, fmt.Errorf("guest feature %q is unknown (use a number such as 0x1, or names: %s)", word, suggest.Remedy(word, all))
+			return 0, fmt.Errorf("guest feature %q is unknown (%s; or give a number such as 0x1)", word, suggest.Remedy(word, all))
 		}
 		out |= bit
 	}

@@ -148,7 +148,7 @@ func TestParseFeatures(t *testing.T) {
 		"0x":                  "64-bit number",
 		"0x1ffffffffffffffff": "64-bit number",
 		"DebugSwap,,":         "unknown",
-		"debugswop":           "use a number",
+		"debugswop":           "did you mean DebugSwap?; or give a number",
 		"-1":                  "unknown",
 	} {
 		if got, err := vmsa.ParseFeatures(s); err == nil || !strings.Contains(err.Error(), hint) {

@@ -91,7 +91,7 @@ func (c *cpuFlags) apply(g *guest.Guest, note func(string)) error {
 		return resolveHost(g, note)
 	}
 	if c.model == "" && c.cpu == "" {
-		g.CPU, _ = vmsa.ModelOf(ways[0].sig)
+		g.CPU = vmsa.CPUFor(ways[0].sig)
 		g.CPUSig = &ways[0].sig
 	} else if _, err := vmsa.Lookup(g.CPU); err != nil {
 		g.CPUSig = &ways[0].sig

@@ -157,7 +157,7 @@ func (r *measured) noteFeatures(gf *guestFlags) {
 		text := fmt.Sprintf("no host kernel is given, and %s, which is assumed for the FPU state, does not launch with guest features 0x%x", r.Host.Name, g.GuestFeatures)
 		for _, p := range vmsa.HostProfiles() {
 			if p.SNP && p.Features == g.GuestFeatures {
-				text += fmt.Sprintf("; %s does (--host-kernel %s)", p.What, p.Name)
+				text += fmt.Sprintf("; --host-kernel %s (%s) does", p.Name, p.What)
 				break
 			}
 		}

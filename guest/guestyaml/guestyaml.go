@@ -242,7 +242,7 @@ func (r *reader) together(root *yaml.Node, g *guest.Guest) {
 	}
 	if k, ok := given["cpu_sig"]; ok {
 		if given["cpu"] == nil {
-			g.CPU, _ = vmsa.ModelOf(*g.CPUSig)
+			g.CPU = vmsa.CPUFor(*g.CPUSig)
 		} else if sig, err := vmsa.Lookup(g.CPU); err == nil && sig != *g.CPUSig {
 			r.fail(k, "cpu_sig is 0x%x, but cpu %s has the signature 0x%x (give one of them)", *g.CPUSig, g.CPU, sig)
 		}

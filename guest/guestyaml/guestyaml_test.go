@@ -146,7 +146,8 @@ func TestTogether(t *testing.T) {
 		{"guest_features: 0x3", 3, "EPYC-v4"},
 		{"cpu_sig: 0xa10f10", 1, "EPYC-Genoa"},
 		{"cpu_sig: 0xa10f10\ncpu: EPYC-Genoa-v2", 1, "EPYC-Genoa-v2"},
-		{"cpu_sig: 1", 1, ""},
+		{"cpu_sig: 1", 1, "EPYC-v4,family=0,model=0,stepping=1"},
+		{"cpu_sig: 0x80000000", 1, ""},
 	} {
 		g, err := guestyaml.Parse([]byte(c.text+"\n"), "g.yaml")
 		if err != nil || g.GuestFeatures != c.features || g.CPU != c.cpu {
