@@ -11,7 +11,7 @@
 // given none, so that a home-made chain with AMD's names verified; go.mod asks
 // for a later one and a test keeps it so.
 //
-// v0.15.0 does not read the VCEKs that AMD issues for Turin (a patch level for
-// the FMC, a HWID of 8 bytes): their reports are refused with ErrChain, also with
-// AMD's roots.
+// v0.15.0 does not read the certificates that AMD issues for Turin (a patch level
+// for the FMC, chip ids of 8 bytes): for those this package does the same
+// itself (turin.go).
 package report

@@ -44,36 +44,53 @@ func AMDRoots() Roots {
 
 // SimulatedRoots are the roots of one software SNP host, from its ARK and ASK
 // certificates (DER). A Verify that has them in its options trusts that host.
+// Reports that a VLEK signed need SimulatedChainRoots.
 func SimulatedRoots(ark, ask []byte) (Roots, error) {
-	c := Chain{ARK: ark, ASK: ask}
-	if !marked(ark) || !marked(ask) {
+	return SimulatedChainRoots(Chain{ARK: ark, ASK: ask})
+}
+
+// SimulatedChainRoots is SimulatedRoots from the ARK, ASK and ASVK of a chain; of
+// the last two one may be missing.
+func SimulatedChainRoots(c Chain) (Roots, error) {
+	if !marked(c.ARK) || len(c.ASK) > 0 && !marked(c.ASK) || len(c.ASVK) > 0 && !marked(c.ASVK) {
 		return nil, errors.New("these certificates are not those of a software SNP host: they lack its mark")
 	}
 	return c.roots()
 }
 
-// roots makes roots of the chain's own ARK and ASK. Whoever calls it has
-// already decided to trust that ARK.
+// roots makes roots of the chain's own ARK with its ASK, its ASVK or both. Whoever
+// calls it has already decided to trust that ARK.
 func (c Chain) roots() (Roots, error) {
-	if len(c.ARK) == 0 || len(c.ASK) == 0 {
+	if len(c.ARK) == 0 || len(c.ASK) == 0 && len(c.ASVK) == 0 {
 		return nil, errors.New("the chain lacks its ARK or ASK certificate")
 	}
 	ark, err := x509.ParseCertificate(c.ARK)
 	if err != nil {
 		return nil, fmt.Errorf("ARK: %w", err)
 	}
-	ask, err := x509.ParseCertificate(c.ASK)
-	if err != nil {
-		return nil, fmt.Errorf("ASK: %w", err)
-	}
 	if err := ark.CheckSignatureFrom(ark); err != nil {
 		return nil, fmt.Errorf("the ARK did not sign itself: %w", err)
 	}
-	if err := ask.CheckSignatureFrom(ark); err != nil {
-		return nil, fmt.Errorf("the ASK was not signed by the ARK: %w", err)
+	certs := &trust.ProductCerts{Ark: ark}
+	for _, by := range []struct {
+		name string
+		der  []byte
+		into **x509.Certificate
+	}{{"ASK", c.ASK, &certs.Ask}, {"ASVK", c.ASVK, &certs.Asvk}} {
+		if len(by.der) == 0 {
+			continue
+		}
+		cert, err := x509.ParseCertificate(by.der)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", by.name, err)
+		}
+		if err := cert.CheckSignatureFrom(ark); err != nil {
+			return nil, fmt.Errorf("the %s was not signed by the ARK: %w", by.name, err)
+		}
+		*by.into = cert
 	}
 	line := strings.TrimPrefix(ark.Subject.CommonName, "ARK-")
-	return Roots{line: {{ProductLine: line, ProductCerts: &trust.ProductCerts{Ark: ark, Ask: ask}}}}, nil
+	return Roots{line: {{ProductLine: line, ProductCerts: certs}}}, nil
 }
 
 // check sees that there is a root and that each is whole. go-sev-guest falls

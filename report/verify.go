@@ -76,12 +76,11 @@ func Verify(raw []byte, chain Chain, o Options) (*Verified, error) {
 	if now.IsZero() {
 		now = time.Now()
 	}
-	attestation := &spb.Attestation{Report: proto, CertificateChain: &spb.CertificateChain{
-		VcekCert: chain.VCEK, VlekCert: chain.VLEK, AskCert: chain.ASK, ArkCert: chain.ARK,
-	}}
-	err = verify.SnpAttestation(attestation, &verify.Options{
-		TrustedRoots: roots, DisableCertFetching: true, Getter: noGetter{}, Now: now,
-	})
+	if hasFMC(cert) {
+		err = roots.verifyTurin(cert, key, now)
+	} else {
+		err = verifyWithGo(proto, chain, roots, now)
+	}
 	// go-sev-guest signs for what its own parser kept of the report, which is
 	// not every bit (of the stepping it keeps four): the bytes themselves count.
 	signature := verify.SnpReportSignature(raw, cert)
@@ -103,6 +102,13 @@ func Verify(raw []byte, chain Chain, o Options) (*Verified, error) {
 		}
 	}
 	return v, nil
+}
+
+// verifyWithGo has go-sev-guest verify a report with certificates that it knows.
+func verifyWithGo(proto *spb.Report, chain Chain, roots Roots, now time.Time) error {
+	return verify.SnpAttestation(&spb.Attestation{Report: proto, CertificateChain: &spb.CertificateChain{
+		VcekCert: chain.VCEK, VlekCert: chain.VLEK, AskCert: chain.ASK, ArkCert: chain.ARK,
+	}}, &verify.Options{TrustedRoots: roots, DisableCertFetching: true, Getter: noGetter{}, Now: now})
 }
 
 // trustedSimulated gives the roots that a chain with the mark of the software
@@ -186,19 +192,38 @@ func (r Roots) lead(cert *x509.Certificate, key abi.ReportSigner, now time.Time)
 // issued for. A chip's key follows from its TCB: old firmware can sign any
 // REPORTED_TCB it likes, but only with the key of the old one.
 func matches(r *snp.Report, cert *x509.Certificate, key abi.ReportSigner) error {
-	exts, err := kds.CertificateExtensions(cert, key)
+	want, hwid, err := endorsed(cert, key)
 	if err != nil {
 		return err
 	}
-	p := kds.DecomposeTCBVersion(exts.TCBVersion)
-	want := snp.TCBParts{BootLoader: p.BlSpl, TEE: p.TeeSpl, SNP: p.SnpSpl, Microcode: p.UcodeSpl}
-	if got := tcbParts(r, r.ReportedTCB); got != want {
+	got := tcbParts(r, r.ReportedTCB)
+	if !hasFMC(cert) {
+		got.FMC = 0
+	}
+	if got != want {
 		return fmt.Errorf("REPORTED_TCB is %s, but the %s certificate was issued for %s", describeParts(got), key, describeParts(want))
 	}
-	if masked := r.ChipID == [64]byte{}; key == abi.VcekReportSigner && !masked && !bytes.Equal(r.ChipID[:], exts.HWID) {
-		return fmt.Errorf("CHIP_ID is %s, but the VCEK certificate was issued for %s", hex.EncodeToString(r.ChipID[:]), hex.EncodeToString(exts.HWID))
+	// Where a chip's id has fewer bytes than CHIP_ID the rest of that is zero.
+	chip := make([]byte, len(r.ChipID))
+	copy(chip, hwid)
+	if masked := r.ChipID == [64]byte{}; key == abi.VcekReportSigner && !masked && !bytes.Equal(r.ChipID[:], chip) {
+		return fmt.Errorf("CHIP_ID is %s, but the VCEK certificate was issued for %s", hex.EncodeToString(r.ChipID[:]), hex.EncodeToString(hwid))
 	}
 	return nil
+}
+
+// endorsed gives what a certificate was issued for: TCB and, of a VCEK, chip id.
+func endorsed(cert *x509.Certificate, key abi.ReportSigner) (snp.TCBParts, []byte, error) {
+	if hasFMC(cert) {
+		e, err := turinExtensions(cert, key)
+		return e.tcb, e.hwid, err
+	}
+	exts, err := kds.CertificateExtensions(cert, key)
+	if err != nil {
+		return snp.TCBParts{}, nil, err
+	}
+	p := kds.DecomposeTCBVersion(exts.TCBVersion)
+	return snp.TCBParts{BootLoader: p.BlSpl, TEE: p.TeeSpl, SNP: p.SnpSpl, Microcode: p.UcodeSpl}, exts.HWID, nil
 }
 
 // noGetter fetches nothing.

@@ -103,36 +103,6 @@ func TestRootsAreByLine(t *testing.T) {
 	}
 }
 
-// go-sev-guest v0.15.0 cannot read what is particular to a VCEK of Turin: the
-// extension for the patch level of its FMC, and a HWID of 8 bytes. The chain of
-// the test above lacks both; with either it is refused even by one who trusts its
-// root, for that reason.
-func TestTurinVCEKIsBeyondGoSEVGuest(t *testing.T) {
-	for name, c := range map[string]struct {
-		extension pkix.Extension
-		reason    string
-	}{
-		"FMC":          {pkix.Extension{Id: kdsOID(3, 9), Value: integer(t, 1)}, "not an AMD KDS OID"},
-		"HWID 8 bytes": {pkix.Extension{Id: kdsOID(4), Value: []byte{0x80, 1, 2, 3, 4, 5, 6, 7}}, "octet string"},
-	} {
-		im := imitate(t, "Turin", imitateOptions{extensions: []pkix.Extension{c.extension}})
-		raw := im.report(t, 3, 0)
-		for _, roots := range []report.Roots{im.roots, report.AMDRoots()} {
-			_, err := report.Verify(raw, im.chain, report.Options{Roots: roots})
-			if !errors.Is(err, report.ErrChain) {
-				t.Fatalf("%s: %v, want ErrChain", name, err)
-			}
-			if !strings.Contains(err.Error(), c.reason) {
-				t.Errorf("%s: refused with %q, not for %q", name, err, c.reason)
-			}
-		}
-	}
-	im := imitate(t, "Turin", imitateOptions{})
-	if _, err := report.Verify(im.report(t, 3, 0), im.chain, report.Options{Roots: im.roots}); err != nil {
-		t.Errorf("without them: %v", err)
-	}
-}
-
 // A real report of a Milan, and the VCEK that AMD issued for it, verify with
 // AMD's roots. Report and certificate are go-sev-guest's test data.
 func TestGenuineReportVerifies(t *testing.T) {
