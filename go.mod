@@ -17,6 +17,7 @@ require (
 	golang.org/x/crypto v0.45.0
 	golang.org/x/sys v0.41.0
 	golang.org/x/term v0.37.0
+	google.golang.org/protobuf v1.33.0
 	mvdan.cc/sh/v3 v3.11.0
 )
 
@@ -40,5 +41,4 @@ require (
 	golang.org/x/mod v0.29.0 // indirect
 	golang.org/x/sync v0.18.0 // indirect
 	golang.org/x/tools v0.38.0 // indirect
-	google.golang.org/protobuf v1.33.0 // indirect
 )
