@@ -144,7 +144,7 @@ func TestOtherNonceIsRefused(t *testing.T) {
 // go-sev-guest itself, as other verifiers use it, accepts report and table
 // with the simulated roots, and refuses them with AMD's.
 func TestGoSEVGuestVerifies(t *testing.T) {
-	for _, version := range []uint32{2, 3} {
+	for _, version := range []uint32{2, 3, 5} {
 		cfg := psp.DefaultConfig()
 		cfg.ReportVersion = version
 		p, raw := simulatedReport(t, cfg, snp.ReportData{9})
