@@ -631,6 +631,7 @@ func FuzzCommand(f *testing.F) {
 	le.PutUint64(request[8:], requestAt)
 	le.PutUint64(request[16:], responseAt)
 	f.Add(uint32(CommandGuestRequest), request)
+	fresh(f, nil) // made before the clock of an input runs
 	f.Fuzz(func(t *testing.T, c uint32, buf []byte) {
 		s := newScene(t, nil)
 		must(t, s.do(CommandLaunchStart, startBuffer(ctxAt, snp.PolicyDefault)))

@@ -10,11 +10,20 @@ import (
 	"github.com/snplaunch/snplaunch/snp"
 )
 
-// testFolder holds the root that all tests use: making one takes seconds.
-var testFolder string
+// testFolder holds the roots that all tests use: making them takes seconds. Workers of
+// a fuzzing run find it in the environment.
+var testFolder = os.Getenv(folderVariable)
+
+const folderVariable = "SNPLAUNCH_PSP_TEST_FOLDER"
 
 func TestMain(m *testing.M) {
+	if testFolder != "" {
+		os.Exit(m.Run())
+	}
 	dir, err := os.MkdirTemp("", "snplaunch-psp-*")
+	if err == nil {
+		err = os.Setenv(folderVariable, dir)
+	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
@@ -32,8 +41,10 @@ var madeTogether = sync.OnceValue(func() (r struct {
 	errs [2]error
 	told int
 }) {
-	if err := os.WriteFile(filepath.Join(testFolder, "simulated-ca.pem"), []byte("whatever it was"), 0o600); err != nil {
-		panic(err)
+	if _, err := os.Stat(filepath.Join(testFolder, "simulated-roots.pem")); err != nil { // not a fuzzing worker's
+		if err := os.WriteFile(filepath.Join(testFolder, "simulated-ca.pem"), []byte("whatever it was"), 0o600); err != nil {
+			panic(err)
+		}
 	}
 	var wg sync.WaitGroup
 	var mu sync.Mutex
