@@ -338,6 +338,7 @@ func TestRefusals(t *testing.T) {
 		return s
 	}
 	elf := append([]byte("\x7fELF"), make([]byte, 100)...)
+	multiboot := append([]byte{0x02, 0xB0, 0xAD, 0x1B, 3, 0, 0, 0, 0xFB, 0x4F, 0x52, 0xE4}, make([]byte, 100)...)
 	for _, c := range []struct {
 		name   string
 		spec   ovmftest.Spec
@@ -352,6 +353,13 @@ func TestRefusals(t *testing.T) {
 		{"no reset block", with(func(s *ovmftest.Spec) { s.ResetEIP = nil }), func(g *guest.Guest) {}, measure.ErrNoResetEIP},
 		{"little memory", with(func(s *ovmftest.Spec) { s.Sections[0].GPA = 32 << 20 }), func(g *guest.Guest) { g.MemoryMiB = 32 }, measure.ErrMemory},
 		{"ELF kernel", ovmftest.AmdSev(), func(g *guest.Guest) { g.Kernel = file(t, "elf", elf) }, measure.ErrNotHashable},
+		{"size for -bios", with(func(s *ovmftest.Spec) { s.Size = 68 << 10 }), func(g *guest.Guest) {}, ovmf.ErrBIOSSize},
+		{"empty kernel", ovmftest.AmdSev(), func(g *guest.Guest) { g.Kernel = file(t, "empty", nil) }, measure.ErrEmptyKernel},
+		{"Multiboot kernel", ovmftest.AmdSev(), func(g *guest.Guest) { g.Kernel = file(t, "multiboot", multiboot) }, measure.ErrNotHashable},
+		{"no reset block, 2 vCPUs", with(func(s *ovmftest.Spec) { s.ResetEIP = nil }), func(g *guest.Guest) { g.VCPUs = 2 }, measure.ErrNoResetEIP},
+		{"hashes area outside its section", with(func(s *ovmftest.Spec) { s.HashTable.Base = 0x811C00 }), func(g *guest.Guest) { g.Kernel = kernel }, ovmf.ErrHashOutsideSection},
+		{"overlapping sections", with(func(s *ovmftest.Spec) { s.Sections[1].GPA = 0x808000 }), func(g *guest.Guest) {}, ovmf.ErrSectionOverlap},
+		{"unaligned section", with(func(s *ovmftest.Spec) { s.Sections[1].GPA = 0x80A010 }), func(g *guest.Guest) {}, ovmf.ErrSectionAlignment},
 		{"no OVMF", with(func(s *ovmftest.Spec) { s.Footer = new(ovmf.GUID) }), func(g *guest.Guest) {}, ovmf.ErrNoTable},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -2,6 +2,7 @@ package measure_test
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/hex"
 	"os"
 	"strings"
@@ -14,11 +15,12 @@ import (
 	"github.com/snplaunch/snplaunch/vmsa"
 )
 
-// svsmImage is a synthetic SVSM image: its own metadata, and where it starts.
-func svsmImage(entry byte) []byte {
+// svsmImage is a synthetic SVSM image: its own metadata, and where it starts,
+// counted from its first byte.
+func svsmImage(entry uint32) []byte {
 	return ovmftest.Spec{
 		Sections: []ovmf.Section{{GPA: 0x800000, Size: 0x1000, Type: ovmf.SNPSecrets}, {GPA: 0x801000, Size: 0x1000, Type: ovmf.CPUID}},
-		Extra:    []ovmftest.Entry{{GUID: ovmf.GUIDSVSMInfo, Data: []byte{entry & 0xF0, entry & 0x0F * 0x10, 0, 0}}},
+		Extra:    []ovmftest.Entry{{GUID: ovmf.GUIDSVSMInfo, Data: binary.LittleEndian.AppendUint32(nil, entry)}},
 	}.Build()
 }
 
@@ -116,7 +118,7 @@ var variants = map[string]func(*variant){
 	"svsm":                       func(v *variant) { v.withSVSM(0x10, 0x8000) },
 	"svsm, other variable store": func(v *variant) { v.withSVSM(0x10, 0x84000) },
 	"svsm, no variable store":    func(v *variant) { v.withSVSM(0x10, 0) },
-	"svsm, entry":                func(v *variant) { v.withSVSM(0x42, 0x8000) },
+	"svsm, entry":                func(v *variant) { v.withSVSM(0x2040, 0x8000) },
 	"svsm, Turin, 4 vCPUs":       func(v *variant) { v.withSVSM(0x10, 0x8000); v.g.CPU, v.g.VCPUs = "EPYC-Turin", 4 },
 	"svsm, amd-6.8":              func(v *variant) { v.withSVSM(0x10, 0x8000); v.host("amd-6.8") },
 }
@@ -127,8 +129,8 @@ func (v *variant) host(name string) {
 	}
 }
 
-// withSVSM starts the guest with an SVSM; entry is packed as svsmImage has it.
-func (v *variant) withSVSM(entry byte, vars int64) {
+// withSVSM starts the guest with an SVSM.
+func (v *variant) withSVSM(entry uint32, vars int64) {
 	v.opt.Mode, v.opt.VarsSize, v.svsm = measure.SVSM, vars, svsmImage(entry)
 	v.kernel, v.initrd, v.g.Append = "", "", ""
 }

@@ -7,6 +7,8 @@ import "errors"
 var (
 	// ErrSize: no OVMF image has this size.
 	ErrSize = errors.New("firmware size is not possible, as it is measured by page (give the image as the package ships it)")
+	// ErrBIOSSize: QEMU says "could not load PC BIOS".
+	ErrBIOSSize = errors.New("firmware's size is not one that QEMU's -bios takes (use the image as the package ships it)")
 	// ErrNoTable: the footer GUID is missing, so this is not an OVMF image of
 	// one piece. QEMU says "SEV information block/Firmware GUID Table block
 	// not found in pflash rom".

@@ -131,7 +131,7 @@ func (i *Image) HashPage() (gpa uint64, offset int, err error) {
 // CheckBIOS says whether QEMU takes an image of this size with -bios.
 func (i *Image) CheckBIOS() error {
 	if i.Size%BIOSAlign != 0 {
-		return fmt.Errorf("firmware has %d bytes, and QEMU's -bios takes only multiples of %d (use the image as the package ships it)", i.Size, BIOSAlign)
+		return fmt.Errorf("%w: %d bytes, want a multiple of %d", ErrBIOSSize, i.Size, BIOSAlign)
 	}
 	return nil
 }

@@ -56,6 +56,10 @@ func TestPageFields(t *testing.T) {
 			half(0x22, 0x92), half(0x92, 0x83), word(0x408, 0), half(0x410, 0)}},
 		{"GCE", vmsa.Config{Signature: 0x800F12, Features: 1, VMM: vmsa.GCE}, true, 0, []func([]byte){
 			word(0x268, 0x00070106), word(0x408, 0), half(0x410, 0)}},
+		{"krun", vmsa.Config{Signature: 0x800F12, Features: 1, VMM: vmsa.Krun}, true, 0, []func([]byte){
+			half(0x02, 0x92), half(0x12, 0x9A), half(0x22, 0x92), half(0x32, 0x92), half(0x42, 0x92), half(0x52, 0x92), half(0x92, 0x83)}},
+		{"krun, second vCPU", vmsa.Config{Signature: 0x800F12, Features: 1, VMM: vmsa.Krun}, false, 0x12345678, []func([]byte){
+			half(0x02, 0x92), half(0x12, 0x9A), half(0x22, 0x92), half(0x32, 0x92), half(0x42, 0x92), half(0x52, 0x92), half(0x92, 0x83)}},
 	} {
 		want := plain
 		for _, change := range c.changes {
@@ -67,6 +71,42 @@ func TestPageFields(t *testing.T) {
 					t.Errorf("%s: byte 0x%x is 0x%02x, want 0x%02x", c.name, i, got[i], want[i])
 				}
 			}
+		}
+	}
+}
+
+// TestSVSMPage compares the save area of an SVSM's vCPU with that of another,
+// field by field.
+func TestSVSMPage(t *testing.T) {
+	for _, cfg := range []vmsa.Config{{Signature: 0x800F12, Features: 1}, {Signature: 0xB00F00, Features: 0x21, NoFPU: true}} {
+		want := vmsa.Page(cfg, true, 0)
+		le := binary.LittleEndian
+		for off, selector := range map[int]uint16{0x00: 16, 0x10: 8, 0x20: 16, 0x30: 16, 0x40: 16} {
+			le.PutUint16(want[off:], selector)
+			le.PutUint16(want[off+2:], 0xC93)
+			le.PutUint32(want[off+4:], 0xFFFFFFFF)
+			le.PutUint64(want[off+8:], 0)
+		}
+		le.PutUint16(want[0x12:], 0xC9B)
+		le.PutUint64(want[0x158:], 0x11)
+		le.PutUint64(want[0x178:], 0xFFAB0010)
+		if got := vmsa.SVSMPage(cfg, 0xFFAB0010); got != want {
+			for i := range got {
+				if got[i] != want[i] {
+					t.Errorf("byte 0x%x is 0x%02x, want 0x%02x", i, got[i], want[i])
+				}
+			}
+		}
+	}
+}
+
+func TestSignatureOfVMM(t *testing.T) {
+	for vmm, want := range map[vmsa.VMM]uint32{vmsa.QEMU: 0xA00F11, vmsa.EC2: 0x600, vmsa.GCE: 0x600, vmsa.Krun: 0x600} {
+		if got := vmm.Signature(0xA00F11); got != want {
+			t.Errorf("%s: 0x%x", vmm, got)
+		}
+		if vmm.UsesResetAddr() != (vmm != vmsa.Krun) {
+			t.Errorf("%s", vmm)
 		}
 	}
 }
