@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os/exec"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/snplaunch/snplaunch/host"
@@ -47,20 +48,28 @@ func simRoot(e *env, args []string) error {
 // simExec runs any command on the software SNP host. Its exit status is the
 // command's.
 func simExec(e *env, args []string) error {
-	fs := e.flags("sim exec", "[--fault F]... [--hold] -- COMMAND…\n\nRuns a command that starts QEMU, itself or through others, on the software SNP host. stderr tells the launch digest.")
-	hold := fs.Bool("hold", false, "leave launched guests waiting in KVM_RUN instead of shutting them down")
-	var faults []kvm.Fault
+	fs := e.flags("sim exec", "[--platform P] [--kernel-profile K] [--cpuid-check on|off] [--fault F]... [--report FILE] [--hold] -- COMMAND…\n\n"+
+		"Runs a command that starts QEMU, itself or through others, on the software SNP host. stderr tells the launch digest.")
+	var o simOptions
+	fs.StringVar(&o.platform, "platform", "genoa", "the processor: "+strings.Join(psp.Platforms(), ", "))
+	fs.StringVar(&o.profile, "kernel-profile", kvm.DefaultProfile, "the host's kernel: "+strings.Join(kvm.Profiles(), ", "))
+	fs.StringVar(&o.cpuidCheck, "cpuid-check", "on", "off: take CPUID pages of every CPU model, whatever the processor is")
 	fs.Func("fault", "let something go wrong, as in SNP_LAUNCH_UPDATE:3=INVALID_PAGE_STATE; may be given again", func(s string) error {
-		f, err := kvm.ParseFault(s)
-		faults = append(faults, f)
-		return err
+		o.faults = append(o.faults, s)
+		return nil
 	})
+	report := fs.String("report", "", "write every launch to `FILE`: one JSON object a line")
+	hold := fs.Bool("hold", false, "leave launched guests waiting in KVM_RUN instead of shutting them down")
 	_, command, err := parse(fs, args, 0)
 	if err != nil {
 		return err
 	}
 	if len(command) == 0 {
 		return usageError("sim exec: name the command after --")
+	}
+	config, options, err := o.parse()
+	if err != nil {
+		return usageError("sim exec: %v", err)
 	}
 	own := func(err error) error { return &exitError{exitOwn, err} }
 	path, err := exec.LookPath(command[0])
@@ -76,11 +85,17 @@ func simExec(e *env, args []string) error {
 	if err != nil {
 		return own(err)
 	}
-	platform, err := psp.New(psp.DefaultConfig(), ca)
+	platform, err := psp.New(config, ca)
 	if err != nil {
 		return own(err)
 	}
-	machine := kvm.NewHost(platform, kvm.Options{Hold: *hold, Faults: faults, Observe: func(ev kvm.Event) {
+	launches, err := newLaunchLog(*report)
+	if err != nil {
+		return own(fmt.Errorf("sim exec: --report: %w", err))
+	}
+	options.Hold = *hold
+	options.Observe = func(ev kvm.Event) {
+		launches.hear(ev)
 		switch {
 		case ev.Kind == kvm.EventFinish && ev.Errno == 0:
 			say("launch digest %s (SIMULATED)", ev.Guest.LaunchDigest())
@@ -89,7 +104,8 @@ func simExec(e *env, args []string) error {
 		case ev.Errno != 0:
 			say("SIMULATED launch refused: %s", outcome(ev))
 		}
-	}})
+	}
+	machine := kvm.NewHost(platform, options)
 	position := int(host.CBitPos())
 	// The guard's children are found by the filter; the command itself is
 	// started through it too.
@@ -108,14 +124,53 @@ func simExec(e *env, args []string) error {
 	if err != nil {
 		return own(fmt.Errorf("sim exec: %w", err))
 	}
+	if err := launches.failed(); err != nil {
+		return own(fmt.Errorf("sim exec: --report: %w", err))
+	}
 	if status != 0 {
 		return &exitError{status, errors.New("")}
 	}
 	return nil
 }
 
+// simOptions are the flags that say which machine the command meets.
+type simOptions struct {
+	platform, profile, cpuidCheck string
+	faults                        []string
+}
+
+func (o *simOptions) parse() (psp.Config, kvm.Options, error) {
+	var options kvm.Options
+	config, err := psp.ParsePlatform(o.platform)
+	if err != nil {
+		return config, options, fmt.Errorf("--platform: %w", err)
+	}
+	switch o.cpuidCheck {
+	case "on":
+	case "off":
+		config.CPUIDCheck = false
+	default:
+		return config, options, fmt.Errorf("--cpuid-check is on or off, not %q", o.cpuidCheck)
+	}
+	if options.Profile, err = kvm.ParseProfile(o.profile); err != nil {
+		return config, options, fmt.Errorf("--kernel-profile: %w", err)
+	}
+	for _, s := range o.faults {
+		f, err := kvm.ParseFault(s)
+		if err != nil {
+			return config, options, err
+		}
+		options.Faults = append(options.Faults, f)
+	}
+	return config, options, nil
+}
+
 // outcome says how a command ended.
 func outcome(ev kvm.Event) string {
+	e := syscall.Errno(ev.Errno)
+	if ev.Status == 0 && (e == syscall.ETIMEDOUT || e == syscall.EBUSY) {
+		return fmt.Sprintf("errno %d (%s), the firmware did not answer", ev.Errno, e)
+	}
 	if ev.Status == 0 {
 		return fmt.Sprintf("errno %d (%s), the firmware was not asked", ev.Errno, syscall.Errno(ev.Errno))
 	}

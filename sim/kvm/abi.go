@@ -22,6 +22,7 @@ const (
 	ioCreateVCPU          = 0xAE41
 	ioSetTSSAddr          = 0xAE47
 	ioSetIdentityMapAddr  = 0x4008AE48
+	ioGetDirtyLog         = 0x4010AE42
 	ioSetUserMemory       = 0x4020AE46
 	ioSetUserMemory2      = 0x40A0AE49
 	ioCreateIRQChip       = 0xAE60
@@ -104,6 +105,7 @@ const (
 	snpLaunchStart     = 100
 	snpLaunchUpdate    = 101
 	snpLaunchFinish    = 102
+	snpEnableReqCerts  = 103
 	firstSNPCommand    = 100
 	kvmSevCmdSize      = 24
 	kvmSevInitSize     = 48
@@ -111,7 +113,6 @@ const (
 	snpUpdateSize      = 64
 	snpFinishSize      = 88
 	memAttrPrivate     = 1 << 3
-	memSlotGuestMemfd  = 1 << 2
 	exitSystemEvent    = 24 // KVM_EXIT_SYSTEM_EVENT
 	systemEventShut    = 1  // KVM_SYSTEM_EVENT_SHUTDOWN
 	runImmediateExit   = 1  // offsets in struct kvm_run

@@ -15,8 +15,12 @@ type Options struct {
 	// Hold keeps the vCPUs of a launched VM waiting in KVM_RUN until EndAll;
 	// without it the VM is told to shut down as soon as it runs.
 	Hold bool
+	// Profile is the host's kernel; the zero value is DefaultProfile.
+	Profile Profile
 	// Faults go wrong on purpose.
 	Faults []Fault
+	// KeepPages keeps the bytes of each page that is measured, for VM.Pages.
+	KeepPages bool
 	// Observe, when set, hears what happens to VMs, in order, on the
 	// goroutine that answers the ioctls: it must be quick.
 	Observe func(Event)
@@ -32,6 +36,7 @@ type Host struct {
 	opts     Options
 	nextASID uint32
 	inject   *injector
+	cpu      machineCPU
 
 	mu      sync.Mutex
 	ended   chan struct{}
@@ -48,6 +53,9 @@ const (
 	EventUpdate                      // an SNP_LAUNCH_UPDATE that failed
 	EventFinish                      // SNP_LAUNCH_FINISH answered
 	EventRun                         // a vCPU of a launched VM entered KVM_RUN
+	// EventUndone takes the VM's last event back: its call was interrupted before
+	// the answer was taken, and will be made again.
+	EventUndone
 )
 
 // Event is something that happened to a VM.
@@ -66,7 +74,12 @@ func NewHost(p *psp.Platform, o Options) *Host {
 	if o.Logf == nil {
 		o.Logf = func(string, ...any) {}
 	}
-	return &Host{platform: p, opts: o, inject: newInjector(o.Faults), ended: make(chan struct{})}
+	o.Profile = o.Profile.orDefault()
+	cpu, err := newMachineCPU(p.Config(), o.Profile)
+	if err != nil {
+		panic(err) // every product that psp.New takes is known
+	}
+	return &Host{platform: p, opts: o, inject: newInjector(o.Faults), cpu: cpu, ended: make(chan struct{})}
 }
 
 // EndAll tells every VM that waits or will wait in KVM_RUN to shut down.

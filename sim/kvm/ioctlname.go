@@ -18,6 +18,7 @@ var ioctlNumbers = map[string]uint32{
 	"KVM_HAS_DEVICE_ATTR":             ioHasDeviceAttr,
 	"KVM_MEMORY_ENCRYPT_REG_REGION":   ioMemoryEncryptRegReg,
 	"KVM_MEMORY_ENCRYPT_UNREG_REGION": ioMemoryEncryptUnreg,
+	"KVM_GET_DIRTY_LOG":               ioGetDirtyLog,
 	"KVM_CREATE_VCPU":                 ioCreateVCPU,
 	"KVM_SET_TSS_ADDR":                ioSetTSSAddr,
 	"KVM_SET_IDENTITY_MAP_ADDR":       ioSetIdentityMapAddr,

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -161,6 +162,47 @@ func newPlatform(t testing.TB) *psp.Platform {
 		t.Fatal(err)
 	}
 	return p
+}
+
+var (
+	platformCache sync.Map // of func() (*psp.Platform, error), by name
+	nextASID      atomic.Uint32
+)
+
+// platforms gives one processor of each name, which many machines share: each
+// has ASIDs of its own.
+func platforms(name string) (*psp.Platform, error) {
+	p, _ := platformCache.LoadOrStore(name, sync.OnceValues(func() (*psp.Platform, error) {
+		ca, err := testCA()
+		if err != nil {
+			return nil, err
+		}
+		c, err := psp.ParsePlatform(name)
+		if err != nil {
+			return nil, err
+		}
+		return psp.New(c, ca)
+	}))
+	return p.(func() (*psp.Platform, error))()
+}
+
+// newMachineOf is a machine with a processor of psp.Platforms and a kernel of Profiles.
+func newMachineOf(t testing.TB, platform, kernel string, o Options) *machine {
+	t.Helper()
+	p, err := platforms(platform)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o.Profile, err = ParseProfile(kernel); err != nil {
+		t.Fatal(err)
+	}
+	m := &machine{TB: t, memory: newMemory(1 << 20)}
+	o.Hold, o.Observe = true, func(e Event) { m.events = append(m.events, e) }
+	m.host = NewHost(p, o)
+	m.host.nextASID = nextASID.Add(1 << 10)
+	m.fds[sevFD] = m.open("/dev/sev")
+	m.vm = m.mustNew(m.open("/dev/kvm").Ioctl(m, nrCreateVM, typeSNP)).(*VM)
+	return m
 }
 
 // newMachineWith is newMachine around a Secure Processor that is at hand:

@@ -2,10 +2,12 @@ package kvm
 
 import (
 	"os"
+	"slices"
 	"sort"
 
-	"github.com/snplaunch/snplaunch/snp"
 	"golang.org/x/sys/unix"
+
+	"github.com/snplaunch/snplaunch/snp"
 )
 
 // GuestMemfd is a guest_memfd: private memory of one VM. It holds no memory
@@ -30,58 +32,106 @@ func (g *GuestMemfd) Ioctl(Caller, uint32, uint64) Answer { return fail(unix.ENO
 // slot is a memory slot, struct kvm_userspace_memory_region2.
 type slot struct {
 	gpa, size, uaddr uint64
+	flags            uint32
 	gmem             *GuestMemfd
 	gmemOffset       uint64
 }
 
-// setMemory answers KVM_SET_USER_MEMORY_REGION and …_REGION2: slot u32, flags
-// u32, gpa, size, uaddr, gmem_offset u64, gmem_fd u32.
+// setMemory answers KVM_SET_USER_MEMORY_REGION and …_REGION2 (Linux
+// virt/kvm/kvm_main.c, kvm_set_memory_region): slot u32, flags u32, gpa, size,
+// uaddr, gmem_offset u64, gmem_fd u32.
 func (vm *VM) setMemory(c Caller, arg uint64, size int) Answer {
 	b, e := load(c, arg, size)
 	if e != 0 {
 		return fail(e)
 	}
-	id, flags := readU32(b), readU32(b[4:])
-	s := slot{gpa: readU64(b[8:]), size: readU64(b[16:]), uaddr: readU64(b[24:])}
-	if s.gpa%snp.PageSize != 0 || s.size%snp.PageSize != 0 || s.uaddr%snp.PageSize != 0 || s.gpa+s.size < s.gpa {
+	id := readU32(b)
+	s := slot{gpa: readU64(b[8:]), size: readU64(b[16:]), uaddr: readU64(b[24:]), flags: readU32(b[4:])}
+	gmemFD := -1
+	if size >= memoryRegion2Size {
+		s.gmemOffset, gmemFD = readU64(b[32:]), int(int32(readU32(b[40:])))
+	}
+	if s.flags&^vm.slotFlags(s.flags, size) != 0 ||
+		s.gpa%snp.PageSize != 0 || s.size%snp.PageSize != 0 || s.uaddr%snp.PageSize != 0 || s.gpa+s.size < s.gpa ||
+		id&0xFFFF >= maxMemSlots || int64(id>>16) >= vm.host.extension(capMultiAddrSpace, vm) {
 		return fail(unix.EINVAL)
 	}
-	if id&0xFFFF >= maxMemSlots || int64(id>>16) >= vm.host.extension(capMultiAddrSpace, vm) {
+	if s.flags&memSlotGuestMemfd != 0 && (s.gmemOffset%snp.PageSize != 0 || s.gmemOffset+s.size < s.gmemOffset) {
 		return fail(unix.EINVAL)
 	}
+	old, have := vm.slots[id]
+	undo := vm.slotUndo(id)
 	if s.size == 0 {
-		if _, have := vm.slots[id]; !have {
+		if !have {
 			return fail(unix.EINVAL)
 		}
-		undo := vm.slotUndo(id)
 		delete(vm.slots, id)
 		return Answer{Undo: undo}
 	}
-	if flags&memSlotGuestMemfd != 0 {
-		if vm.typ != vmSNP && vm.typ != vmSWProtected || size < snpMemoryRegion2Size {
-			return fail(unix.EINVAL)
-		}
-		s.gmemOffset = readU64(b[32:])
-		g, isGmem := c.Object(int(int32(readU32(b[40:])))).(*GuestMemfd)
-		if !isGmem || g.vm != vm {
-			return fail(unix.EBADF)
-		}
-		if s.gmemOffset%snp.PageSize != 0 || s.gmemOffset+s.size < s.gmemOffset || s.gmemOffset+s.size > g.size {
-			return fail(unix.EINVAL)
-		}
-		s.gmem = g
-	}
-	if old, have := vm.slots[id]; have && old.gmem != nil {
-		return fail(unix.EINVAL) // a slot with guest_memfd can only be deleted
+	// A slot that is there can be moved and its log turned on and off, but a
+	// private one can only be deleted.
+	if have && (old.gmem != nil || s.flags&memSlotGuestMemfd != 0 || s.uaddr != old.uaddr || s.size != old.size ||
+		(s.flags^old.flags)&memSlotReadonly != 0) {
+		return fail(unix.EINVAL)
 	}
 	for other, o := range vm.slots {
 		if other != id && other>>16 == id>>16 && s.gpa < o.gpa+o.size && o.gpa < s.gpa+s.size {
 			return fail(unix.EEXIST)
 		}
 	}
-	undo := vm.slotUndo(id)
+	if s.flags&memSlotGuestMemfd != 0 {
+		g, isGmem := c.Object(gmemFD).(*GuestMemfd)
+		switch {
+		case c.Object(gmemFD) == nil:
+			return fail(unix.EBADF)
+		case !isGmem, g.vm != vm, s.gmemOffset+s.size > g.size, g.bound(vm, s):
+			return fail(unix.EINVAL)
+		}
+		s.gmem = g
+	}
 	vm.slots[id] = s
 	return Answer{Undo: undo}
+}
+
+// slotFlags are the flags that a slot with given flags may have (check_memory_region_flags).
+func (vm *VM) slotFlags(flags uint32, size int) uint32 {
+	valid := uint32(memSlotLogDirty)
+	private := size >= memoryRegion2Size && vm.host.extension(capGuestMemfd, vm) != 0
+	if private {
+		valid |= memSlotGuestMemfd
+	}
+	if private && flags&memSlotGuestMemfd != 0 {
+		return valid &^ memSlotLogDirty
+	}
+	if vm.host.extension(capReadonlyMem, vm) != 0 {
+		valid |= memSlotReadonly
+	}
+	return valid
+}
+
+// bound says whether a part of the guest_memfd that a slot wants is another
+// slot's already (kvm_gmem_bind).
+func (g *GuestMemfd) bound(vm *VM, s slot) bool {
+	for _, o := range vm.slots {
+		if o.gmem == g && s.gmemOffset < o.gmemOffset+o.size && o.gmemOffset < s.gmemOffset+s.size {
+			return true
+		}
+	}
+	return false
+}
+
+// getDirtyLog answers KVM_GET_DIRTY_LOG: slot u32, pad u32, bitmap pointer.
+// Nothing runs, so that no page is ever dirty.
+func (vm *VM) getDirtyLog(c Caller, arg uint64) Answer {
+	b, e := load(c, arg, 16)
+	if e != 0 {
+		return fail(e)
+	}
+	s, have := vm.slots[readU32(b)]
+	if !have || s.flags&memSlotLogDirty == 0 {
+		return fail(unix.ENOENT)
+	}
+	return store(c, readU64(b[8:]), make([]byte, (s.size/snp.PageSize+63)/64*8))
 }
 
 // slotUndo remembers a slot as it is now.
@@ -96,11 +146,29 @@ func (vm *VM) slotUndo(id uint32) func() {
 	}
 }
 
-// snpMemoryRegion2Size is the size of struct kvm_userspace_memory_region2.
+// Sizes of struct kvm_userspace_memory_region and …2, and flags of slots.
 const (
-	memoryRegionSize     = 32
-	snpMemoryRegion2Size = 160
+	memoryRegionSize  = 32
+	memoryRegion2Size = 160
+	memSlotLogDirty   = 1 << 0
+	memSlotReadonly   = 1 << 1
+	memSlotGuestMemfd = 1 << 2
 )
+
+// Flags of KVM_CREATE_GUEST_MEMFD.
+const (
+	gmemMmap       = 1 << 0
+	gmemInitShared = 1 << 1
+)
+
+// gmemFlags are those that a VM's guest_memfd may have: one whose memory is
+// private cannot begin as shared.
+func gmemFlags(vm *VM) uint64 {
+	if vm != nil && vm.private() {
+		return gmemMmap
+	}
+	return gmemMmap | gmemInitShared
+}
 
 // slotAt finds the slot that holds a guest-physical address, in the first
 // address space.
@@ -123,7 +191,8 @@ func (vm *VM) createGuestMemfd(c Caller, arg uint64) Answer {
 	if vm.host.inject.lacks(LackGuestMemfd) {
 		return fail(unix.ENOTTY)
 	}
-	if vm.typ != vmSNP && vm.typ != vmSWProtected || flags != 0 || size == 0 || size%snp.PageSize != 0 || size > 1<<47 {
+	if flags&^uint64(vm.host.extension(capGuestMemfdFlags, vm)) != 0 || vm.host.extension(capGuestMemfd, vm) == 0 ||
+		size == 0 || size%snp.PageSize != 0 || size > 1<<47 {
 		return fail(unix.EINVAL)
 	}
 	f, err := newFile("snplaunch-guest-memfd", int64(size))
@@ -140,15 +209,13 @@ func (vm *VM) setAttributes(c Caller, arg uint64) Answer {
 		return fail(e)
 	}
 	addr, size, attrs := readU64(b), readU64(b[8:]), readU64(b[16:])
-	if readU64(b[24:]) != 0 || attrs&^memAttrPrivate != 0 || size == 0 || addr+size < addr ||
+	if readU64(b[24:]) != 0 || attrs&^uint64(vm.host.extension(capMemoryAttributes, vm)) != 0 || size == 0 || addr+size < addr ||
 		addr%snp.PageSize != 0 || size%snp.PageSize != 0 {
 		return fail(unix.EINVAL)
 	}
-	if attrs != 0 && vm.typ != vmSNP && vm.typ != vmSWProtected {
-		return fail(unix.EINVAL)
-	}
-	vm.private.set(addr, addr+size, attrs&memAttrPrivate != 0)
-	return ok()
+	before := slices.Clone(vm.attributes)
+	vm.attributes.set(addr, addr+size, attrs&memAttrPrivate != 0)
+	return Answer{Undo: func() { vm.attributes = before }}
 }
 
 // ranges is a set of addresses as sorted, disjoint half-open intervals.

@@ -1,6 +1,7 @@
 package kvm
 
 import (
+	"bytes"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -45,12 +46,16 @@ func TestMemorySlots(t *testing.T) {
 		{"beyond the guest_memfd", 0, private, 0, 2 * p, 0, 63 * p, fd, unix.EINVAL},
 		{"no such descriptor", 0, private, 0, p, 0, 0, 99, unix.EBADF},
 		{"descriptor -1", 0, private, 0, p, 0, 0, 0xFFFFFFFF, unix.EBADF},
-		{"descriptor of a VM", 0, private, 0, p, 0, 0, 32, unix.EBADF},
-		{"another VM's guest_memfd", 0, private, 0, p, 0, 0, 31, unix.EBADF},
+		{"descriptor of a VM", 0, private, 0, p, 0, 0, 32, unix.EINVAL},
+		{"another VM's guest_memfd", 0, private, 0, p, 0, 0, 31, unix.EINVAL},
+		{"unknown flag", 0, private | 8, 0, p, 0, 0, fd, unix.EINVAL},
+		{"private with a log", 0, private | 1, 0, p, 0, 0, fd, unix.EINVAL},
+		{"read-only in a VM with protected state", 0, 2, 0, p, 0, 0, 0, unix.EINVAL},
 		{"slot number too high", 32764, private, 0, p, 0, 0, fd, unix.EINVAL},
 		{"second address space", 1 << 16, private, 0, p, 0, 0, fd, unix.EINVAL},
 
-		{"the highest slot", 32763, private, 32 * p, p, 0, 0, fd, 0},
+		{"the highest slot", 32763, private, 32 * p, p, 0, 60 * p, fd, 0},
+		{"its part of the guest_memfd, again", 7, private, 34 * p, p, 0, 60 * p, fd, unix.EINVAL},
 		{"slot 0, 8 pages", 0, private, 0, 8 * p, 0, 0, fd, 0},
 		{"overlaps its end", 1, private, 7 * p, p, 0, 8 * p, fd, unix.EEXIST},
 		{"overlaps all of it", 1, private, 0, 16 * p, 0, 8 * p, fd, unix.EEXIST},
@@ -64,6 +69,10 @@ func TestMemorySlots(t *testing.T) {
 		{"second piece", 2, private, 2 * p, 6 * p, 0, 50 * p, fd, 0},
 		{"a shared slot", 3, 0, 20 * p, p, 0x10000, 0, 0, 0},
 		{"a shared slot moves", 3, 0, 21 * p, p, 0x10000, 0, 0, 0},
+		{"a shared slot gets a log", 3, 1, 21 * p, p, 0x10000, 0, 0, 0},
+		{"a shared slot grows", 3, 1, 21 * p, 2 * p, 0x10000, 0, 0, unix.EINVAL},
+		{"a shared slot gets other memory", 3, 1, 21 * p, p, 0x11000, 0, 0, unix.EINVAL},
+		{"a shared slot becomes a private one", 3, private, 21 * p, p, 0x10000, 58 * p, fd, unix.EINVAL},
 		{"to the end of the address space", 4, 0, 1<<64 - 2*p, p, 0x10000, 0, 0, 0},
 	} {
 		if got := m.setSlot(s.slot, s.flags, s.gpa, s.size, s.uaddr, s.offset, s.fd); got != s.want {
@@ -75,7 +84,7 @@ func TestMemorySlots(t *testing.T) {
 		offset uint64
 	}{
 		0: {true, 40 * p}, 2*p - 1: {true, 41*p + p - 1}, 2 * p: {true, 50 * p}, 8 * p: {true, 8 * p}, 15 * p: {true, 15 * p},
-		16 * p: {false, 0}, 20 * p: {false, 0}, 21 * p: {true, 0}, 32 * p: {true, 0}, 33 * p: {false, 0}, 1<<64 - 1: {false, 0}, 1<<64 - 2*p: {true, 0},
+		16 * p: {false, 0}, 20 * p: {false, 0}, 21 * p: {true, 0}, 32 * p: {true, 60 * p}, 33 * p: {false, 0}, 1<<64 - 1: {false, 0}, 1<<64 - 2*p: {true, 0},
 	} {
 		s, found := m.vm.slotAt(gpa)
 		if found != want.found || found && s.gmem != nil && s.gmemOffset+gpa-s.gpa != want.offset {
@@ -88,6 +97,16 @@ func TestMemorySlots(t *testing.T) {
 	// The older call has no guest_memfd.
 	if a := m.vm.Ioctl(m, nrUserMemory, m.put(encode(uint32(9), uint32(private), uint64(50*p), uint64(p), uint64(0)))); a.Errno != unix.EINVAL {
 		t.Errorf("KVM_SET_USER_MEMORY_REGION with guest_memfd: %s, want EINVAL", errnoName(a.Errno))
+	}
+	// Nothing runs, so that no page is dirty; slots without a log have none to give.
+	bitmap := m.put(bytes.Repeat([]byte{0xA5}, 16))
+	if a := m.vm.Ioctl(m, 0x4010AE42, m.put(encode(uint32(3), uint32(0), bitmap))); a.Errno != 0 || !bytes.Equal(m.get(bitmap, 9), []byte{0, 0, 0, 0, 0, 0, 0, 0, 0xA5}) {
+		t.Errorf("KVM_GET_DIRTY_LOG: %s, % x", errnoName(a.Errno), m.get(bitmap, 9))
+	}
+	for _, slot := range []uint32{0, 99} {
+		if a := m.vm.Ioctl(m, 0x4010AE42, m.put(encode(slot, uint32(0), bitmap))); a.Errno != unix.ENOENT {
+			t.Errorf("KVM_GET_DIRTY_LOG of slot %d: %s, want ENOENT", slot, errnoName(a.Errno))
+		}
 	}
 	// A VM of the default type has no private memory, and two address spaces.
 	ordinary := newMachine(t, 0)
@@ -161,7 +180,7 @@ func TestMemoryAttributes(t *testing.T) {
 		}
 	}
 	for page, want := range map[uint64]bool{0: true, 1: true, 2: true, 6: true, 7: false, 8: false, 100: false} {
-		if got := m.vm.private.contains(page * pageSize); got != want {
+		if got := m.vm.attributes.contains(page * pageSize); got != want {
 			t.Errorf("page %d is private: %v, want %v", page, got, want)
 		}
 	}
@@ -169,6 +188,11 @@ func TestMemoryAttributes(t *testing.T) {
 		t.Errorf("unreadable: %s", errnoName(a.Errno))
 	}
 	ordinary := newMachine(t, 0)
+	for _, n := range []uint64{233, 234, 244} {
+		if got := ordinary.vm.Ioctl(m, nrCheckExtension, n).Value; got != 0 {
+			t.Errorf("extension %d of an ordinary VM is %d", n, got)
+		}
+	}
 	if a := ordinary.attributes(0, pageSize, 8); a.Errno != unix.EINVAL {
 		t.Errorf("private memory of an ordinary VM: %s", errnoName(a.Errno))
 	}

@@ -9,10 +9,6 @@ import (
 	"github.com/snplaunch/snplaunch/snp"
 )
 
-// policyMask are the policy bits that Linux 6.12 passes to the firmware
-// (SNP_POLICY_MASK_VALID): versions, SMT, bit 17, DEBUG, SINGLE_SOCKET.
-const policyMask = snp.GuestPolicy(0xFFFF) | snp.PolicySMT | snp.PolicyReservedOne | snp.PolicyDebug | snp.PolicySingleSocket
-
 // sevCommand is a struct kvm_sev_cmd: id u32, pad u32, data u64, error u32
 // (out), sev_fd u32.
 type sevCommand struct {
@@ -64,7 +60,12 @@ func (vm *VM) encryptOp(c Caller, arg uint64) Answer {
 		do = vm.launchUpdate
 	case snpLaunchFinish:
 		do = vm.launchFinish
-	default:
+	case snpEnableReqCerts:
+		if vm.host.opts.Profile.reqCerts {
+			do = vm.enableReqCerts
+		}
+	}
+	if do == nil {
 		vm.host.opts.Logf("KVM_MEMORY_ENCRYPT_OP %d is not known: EINVAL", cmd.id)
 		return fail(unix.EINVAL)
 	}
@@ -84,6 +85,9 @@ func (vm *VM) event(kind EventKind, cmd *sevCommand, errno unix.Errno, asked snp
 	vm.host.observe(Event{Kind: kind, PID: cmd.PID(), VM: vm, Errno: int(errno), Status: asked, Guest: vm.guest})
 }
 
+// undone tells an observer that the last event never was.
+func (vm *VM) undone(cmd *sevCommand) { vm.event(EventUndone, cmd, 0, 0) }
+
 // init2 answers KVM_SEV_INIT2: vmsa_features u64, flags u32, ghcb_version u16.
 // The platform is initialised already, so that the firmware has nothing to do.
 func (vm *VM) init2(cmd *sevCommand) Answer {
@@ -93,10 +97,10 @@ func (vm *VM) init2(cmd *sevCommand) Answer {
 	}
 	refuse := func(e unix.Errno, st snp.Status) Answer {
 		vm.event(EventInit, cmd, e, st)
-		return fail(e)
+		return Answer{Errno: e, Undo: func() { vm.undone(cmd) }}
 	}
 	features, flags, ghcb := readU64(b), readU32(b[8:]), readU16(b[12:])
-	if vm.typ != vmSNP || len(vm.vcpus) > 0 || flags != 0 || features&^supportedVMSAFeatures != 0 || ghcb > 2 {
+	if vm.typ != vmSNP || len(vm.vcpus) > 0 || flags != 0 || features&^vm.host.opts.Profile.vmsaFeatures() != 0 || ghcb > 2 {
 		return refuse(unix.EINVAL, 0)
 	}
 	if !vm.host.inject.dead {
@@ -106,7 +110,10 @@ func (vm *VM) init2(cmd *sevCommand) Answer {
 		}
 	}
 	vm.initialised = true
-	vm.vmsaFeatures = features | 1 // SNPActive
+	vm.vmsaFeatures = features | featureSNPActive
+	if vm.host.opts.Profile.debugSwap {
+		vm.vmsaFeatures |= featureDebugSwap
+	}
 	return Answer{Undo: func() { vm.initialised = false }}
 }
 
@@ -121,13 +128,16 @@ func (vm *VM) launchStart(cmd *sevCommand) Answer {
 	if e != 0 {
 		return fail(e)
 	}
-	policy := snp.GuestPolicy(readU64(b))
+	start := &startRequest{policy: snp.GuestPolicy(readU64(b)), gosvw: [16]byte(b[8:])}
+	policy := start.policy
+	if vm.guest == nil {
+		vm.started = start
+	}
 	report := func(errno unix.Errno, st snp.Status) Answer {
 		vm.event(EventStart, cmd, errno, st)
-		return fail(errno)
+		return Answer{Errno: errno, Undo: func() { vm.undone(cmd) }}
 	}
-	if vm.guest != nil || readU16(b[24:]) != 0 || policy&^policyMask != 0 || policy&snp.PolicyReservedOne == 0 ||
-		policy&snp.PolicySMT == 0 || policy&snp.PolicySingleSocket != 0 {
+	if vm.guest != nil || readU16(b[24:]) != 0 || vm.host.opts.Profile.policyRefused(policy, vm.host.platform.Config()) {
 		return report(unix.EINVAL, 0)
 	}
 	var g *psp.Guest
@@ -141,9 +151,7 @@ func (vm *VM) launchStart(cmd *sevCommand) Answer {
 	case r.failed():
 		return report(unix.ENOTTY, r.status)
 	}
-	var gosvw [16]byte
-	copy(gosvw[:], b[8:])
-	if r := vm.issue(cmd, cmd.sevFD, cmdLaunchStart, func() snp.Status { return g.LaunchStart(policy, gosvw) }); r.failed() {
+	if r := vm.issue(cmd, cmd.sevFD, cmdLaunchStart, func() snp.Status { return g.LaunchStart(policy, start.gosvw) }); r.failed() {
 		g.Decommission()
 		return report(r.errno, r.status)
 	}
@@ -159,8 +167,19 @@ func (vm *VM) launchStart(cmd *sevCommand) Answer {
 	a.Undo = func() {
 		vm.guest = nil
 		g.Decommission()
+		vm.undone(cmd)
 	}
 	return a
+}
+
+// enableReqCerts answers KVM_SEV_SNP_ENABLE_REQ_CERTS: certificates for a
+// guest's extended report requests come from user space. It has no parameters,
+// and as no guest runs here nothing follows from it.
+func (vm *VM) enableReqCerts(*sevCommand) Answer {
+	if !vm.initialised || len(vm.vcpus) > 0 {
+		return fail(unix.EINVAL)
+	}
+	return ok()
 }
 
 // launchUpdate answers KVM_SEV_SNP_LAUNCH_UPDATE: gfn_start, uaddr, len u64,
@@ -201,11 +220,12 @@ func (vm *VM) launchUpdate(cmd *sevCommand) Answer {
 
 	unasked, restore := cmd.status, vm.guest.Checkpoint()
 	var taken []uint64
+	kept := len(vm.pages)
 	var corrected []byte // what a CPUID page held that the firmware has put right
 	var correctedAt uint64
 	undo := func() {
 		restore()
-		vm.dead = false
+		vm.dead, vm.pages = false, vm.pages[:kept:kept]
 		for _, p := range taken {
 			delete(s.gmem.populated, p)
 		}
@@ -219,7 +239,7 @@ func (vm *VM) launchUpdate(cmd *sevCommand) Answer {
 	var r reply
 	for ; done < n; done += snp.PageSize {
 		index := (s.gmemOffset + gpa + done - s.gpa) / snp.PageSize
-		if _, have := s.gmem.populated[index]; have || !vm.private.contains(gpa+done) {
+		if _, have := s.gmem.populated[index]; have || !vm.attributes.contains(gpa+done) {
 			errno = unix.EIO
 			break
 		}
@@ -233,6 +253,10 @@ func (vm *VM) launchUpdate(cmd *sevCommand) Answer {
 		var before []byte
 		if typ == snp.PageCPUID {
 			before = bytes.Clone(page)
+		}
+		var given []byte
+		if vm.host.opts.KeepPages && typ != snp.PageZero {
+			given = bytes.Clone(page)
 		}
 		update := func() snp.Status { return vm.guest.LaunchUpdate(typ, gpa+done, page) }
 		if done == 0 {
@@ -253,6 +277,7 @@ func (vm *VM) launchUpdate(cmd *sevCommand) Answer {
 			}
 			break
 		}
+		vm.keepPage(given)
 		s.gmem.populated[index] = struct{}{}
 		taken = append(taken, index)
 	}
@@ -263,7 +288,10 @@ func (vm *VM) launchUpdate(cmd *sevCommand) Answer {
 		}
 		vm.host.observe(Event{Kind: EventUpdate, PID: cmd.PID(), VM: vm, Errno: int(errno), Status: r.status, Guest: vm.guest,
 			Page: &snp.Update{Type: typ, GPA: gpa, Length: snp.PageSize}})
-		return Answer{Errno: errno, Undo: undo}
+		return Answer{Errno: errno, Undo: func() {
+			undo()
+			vm.undone(cmd)
+		}}
 	}
 	putU64(b, gfn+done/snp.PageSize)
 	putU64(b[16:], length-done)
@@ -299,18 +327,22 @@ func (vm *VM) launchFinish(cmd *sevCommand) Answer {
 		return fail(e)
 	}
 	restore, launched := vm.guest.Checkpoint(), vm.launched
+	kept := len(vm.pages)
 	var sealed []*VCPU // by this call: an earlier one that failed has its own
 	undo := func() {
 		restore()
-		vm.launched, vm.dead = launched, false
+		vm.launched, vm.dead, vm.pages = launched, false, vm.pages[:kept:kept]
 		for _, v := range sealed {
-			v.protected = false
+			v.protected, v.vmsa = false, nil
 		}
 	}
 	report := func(errno unix.Errno, st snp.Status) Answer {
 		vm.event(EventFinish, cmd, errno, st)
 		a := fail(errno)
-		a.Undo = undo
+		a.Undo = func() {
+			undo()
+			vm.undone(cmd)
+		}
 		return a
 	}
 	if readU16(b[54:]) != 0 {
@@ -320,17 +352,20 @@ func (vm *VM) launchFinish(cmd *sevCommand) Answer {
 		if v.protected || v.dr7()&^dr7Fixed != 0 {
 			return report(unix.EINVAL, 0)
 		}
+		page := v.vmsaPage(vm.vmsaFeatures)
 		r := vm.issue(cmd, cmd.sevFD, cmdLaunchUpdateVMSA, func() snp.Status {
-			return vm.guest.LaunchUpdate(snp.PageVMSA, snp.VMSAGPA, v.vmsaPage(vm.vmsaFeatures))
+			return vm.guest.LaunchUpdate(snp.PageVMSA, snp.VMSAGPA, page)
 		})
 		if r.failed() {
 			vm.dead = r.hung()
 			return report(r.errno, r.status)
 		}
-		v.protected = true
+		vm.keepPage(page)
+		v.protected, v.vmsa = true, page
 		sealed = append(sealed, v)
 	}
 	p := finishParams(b)
+	vm.finished = &p
 	if p.IDBlockEnabled {
 		idBlock, idAuth := readU64(b), readU64(b[8:])
 		if idBlock == 0 || idAuth == 0 {

@@ -24,17 +24,10 @@ const (
 	attrXCompGuest   = 0 // KVM_X86_XCOMP_GUEST_SUPP
 	attrGroupSEV     = 1
 	attrVMSAFeatures = 0 // KVM_X86_SEV_VMSA_FEATURES
+	attrPolicyBits   = 1 // KVM_X86_SNP_POLICY_BITS
+	attrReqCerts     = 2 // KVM_X86_SEV_SNP_REQ_CERTS
 	deviceAttrSize   = 24
 )
-
-// msrIndices is KVM_GET_MSR_INDEX_LIST: the MSRs that QEMU may save and
-// restore. Only those that a vCPU at reset has are named.
-var msrIndices = []uint32{
-	0x10, 0x3B, 0x174, 0x175, 0x176, 0x1A0, 0x1D9, 0x277, 0x2FF, 0x140, 0xDA0,
-	0x4B564D00, 0x4B564D01, 0x4B564D02, 0x4B564D03, 0x4B564D04,
-	0xC0000080, 0xC0000081, 0xC0000082, 0xC0000083, 0xC0000084, 0xC0000100, 0xC0000101, 0xC0000102, 0xC0000103, 0xC0000104,
-	0xC0010117, 0xC001011F, 0x48, 0xC0010015,
-}
 
 // Ioctl implements Object.
 func (s *System) Ioctl(c Caller, request uint32, arg uint64) Answer {
@@ -54,16 +47,21 @@ func (s *System) ioctl(c Caller, request uint32, arg uint64) Answer {
 		}
 		return storeList(c, arg, len(msrIndices), 4, body)
 	case ioGetMSRFeatureList:
-		return storeList(c, arg, 0, 4, nil)
+		body := make([]byte, 4*len(featureMSRs))
+		for i, m := range featureMSRs {
+			putU32(body[4*i:], m)
+		}
+		return storeList(c, arg, len(featureMSRs), 4, body)
+	case ioGetMSRs:
+		return msrList(c, arg, s.host.cpu.featureMSR, nil)
 	case ioCheckExtension:
 		return value(s.host.extension(arg, nil))
 	case ioGetVCPUMmapSize:
 		return value(vcpuMmapSize)
 	case ioGetSupportedCPUID:
-		leaves := supportedCPUID()
-		return storeList(c, arg, len(leaves), 8, encodeCPUID(leaves))
+		return storeCPUID(c, arg, s.host.cpu.supportedCPUID())
 	case ioGetEmulatedCPUID:
-		return storeList(c, arg, 0, 8, nil)
+		return storeCPUID(c, arg, emulatedCPUID())
 	case ioGetMCECapSupported:
 		b := make([]byte, 8)
 		putU64(b, mceBanks|1<<8|1<<24) // MCG_CTL_P, MCG_SER_P
@@ -76,7 +74,7 @@ func (s *System) ioctl(c Caller, request uint32, arg uint64) Answer {
 }
 
 // deviceAttr answers KVM_GET_DEVICE_ATTR and KVM_HAS_DEVICE_ATTR:
-// {flags u32, group u32, attr u64, addr u64}. Both attributes are u64.
+// {flags u32, group u32, attr u64, addr u64}. All attributes are u64.
 func (s *System) deviceAttr(c Caller, arg uint64, get bool) Answer {
 	b, e := load(c, arg, deviceAttrSize)
 	if e != 0 {
@@ -85,13 +83,8 @@ func (s *System) deviceAttr(c Caller, arg uint64, get bool) Answer {
 	if readU32(b) != 0 {
 		return fail(unix.EINVAL)
 	}
-	var v uint64
-	switch group, attr := readU32(b[4:]), readU64(b[8:]); {
-	case group == attrGroupX86 && attr == attrXCompGuest:
-		v = supportedXCR0
-	case group == attrGroupSEV && attr == attrVMSAFeatures:
-		v = supportedVMSAFeatures
-	default:
+	v, known := s.attribute(readU32(b[4:]), readU64(b[8:]))
+	if !known {
 		return fail(unix.ENXIO)
 	}
 	if !get {
@@ -100,6 +93,26 @@ func (s *System) deviceAttr(c Caller, arg uint64, get bool) Answer {
 	out := make([]byte, 8)
 	putU64(out, v)
 	return store(c, readU64(b[16:]), out)
+}
+
+func (s *System) attribute(group uint32, attr uint64) (v uint64, known bool) {
+	kernel := s.host.opts.Profile
+	switch group {
+	case attrGroupX86:
+		return s.host.cpu.xcr0, attr == attrXCompGuest
+	case attrGroupSEV:
+		switch {
+		case s.host.inject.lacks(LackSEV):
+			return 0, false
+		case attr == attrVMSAFeatures && kernel.vmsaAttr:
+			return kernel.vmsaFeatures(), true
+		case attr == attrPolicyBits && kernel.policyBits:
+			return uint64(kernel.policyMask(s.host.platform.Config())), true
+		case attr == attrReqCerts && kernel.reqCerts:
+			return 1, true
+		}
+	}
+	return 0, false
 }
 
 func (s *System) createVM(c Caller, typ uint64) Answer {

@@ -22,6 +22,7 @@ func (m *machine) state() string {
 	for _, v := range m.vm.vcpus {
 		fmt.Fprintln(&b, v.id, v.protected, v.vmsaPage(1))
 	}
+	fmt.Fprintln(&b, m.vm.attributes, m.vm.hasIRQChip, m.vm.hasPIT, m.vm.dead)
 	taken := 0
 	for _, id := range slices.Sorted(maps.Keys(m.vm.slots)) {
 		s := m.vm.slots[id]

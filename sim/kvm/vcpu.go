@@ -14,6 +14,7 @@ type VCPU struct {
 	file      *os.File
 	id        uint32
 	run       []byte // struct kvm_run, shared with the caller
+	vmsa      []byte // its save area, as measured
 	protected bool   // its save area has been measured: registers are out of reach
 
 	regs      [regsSize]byte
@@ -31,8 +32,6 @@ type VCPU struct {
 
 const (
 	defaultTSCKHz = 2_000_000
-	maxMSRs       = 256
-	msrEntrySize  = 16
 	mpUninit      = 1
 )
 
@@ -136,7 +135,7 @@ func (v *VCPU) ioctl(c Caller, request uint32, arg uint64) Answer {
 		if e != 0 {
 			return fail(e)
 		}
-		if readU64(b[xsaveBV:])&^supportedXCR0 != 0 {
+		if readU64(b[xsaveBV:])&^v.vm.host.cpu.xcr0 != 0 {
 			return fail(unix.EINVAL)
 		}
 		v.fpu.set(b)
@@ -162,7 +161,12 @@ func (v *VCPU) ioctl(c Caller, request uint32, arg uint64) Answer {
 	case ioSetMPState:
 		return loadInto(c, arg, v.mpState[:])
 	case ioGetMSRs, ioSetMSRs:
-		return v.msrList(c, arg, request == ioSetMSRs)
+		get := func(index uint32) (uint64, bool) { return v.msrs[index], true }
+		set := func(index uint32, value uint64) { v.msrs[index] = value }
+		if request == ioGetMSRs {
+			set = nil
+		}
+		return msrList(c, arg, get, set)
 	case ioSetCPUID2:
 		return v.setCPUID(c, arg)
 	case ioGetCPUID2:
@@ -215,39 +219,6 @@ func (v *VCPU) enter(c Caller) Answer {
 		return ok()
 	}
 	return Answer{Wait: vm.host.ended, Done: shutdown}
-}
-
-// msrList answers KVM_GET_MSRS and KVM_SET_MSRS: nmsrs u32, pad u32, then
-// {index u32, reserved u32, data u64}. The value of the call is how many
-// were done; QEMU asserts that it is all of them.
-func (v *VCPU) msrList(c Caller, arg uint64, set bool) Answer {
-	head, e := load(c, arg, 8)
-	if e != 0 {
-		return fail(e)
-	}
-	n := int(readU32(head))
-	if n > maxMSRs {
-		return fail(unix.E2BIG)
-	}
-	b, e := load(c, arg+8, n*msrEntrySize)
-	if e != 0 {
-		return fail(e)
-	}
-	for i := 0; i < n; i++ {
-		entry := b[i*msrEntrySize:]
-		index := readU32(entry)
-		if set {
-			v.msrs[index] = readU64(entry[8:])
-		} else {
-			putU64(entry[8:], v.msrs[index])
-		}
-	}
-	if !set && n > 0 {
-		if err := c.Write(arg+8, b); err != nil {
-			return fail(unix.EFAULT)
-		}
-	}
-	return value(int64(n))
 }
 
 func (v *VCPU) setCPUID(c Caller, arg uint64) Answer {

@@ -94,6 +94,7 @@ func TestSREGS(t *testing.T) {
 // State of the VM's devices that QEMU reads back.
 func TestDeviceStateIsKept(t *testing.T) {
 	m := newMachine(t, typeSNP)
+	withDevices(m)
 	for name, p := range map[string]struct {
 		get, set uint32
 		size     int

@@ -102,6 +102,9 @@ func (v *VCPU) vmsaPage(features uint64) []byte {
 	copy(p[0x340:0x380], r[0x40:0x80])   // R8…R15
 	putU64(p[0x3B0:], features)
 	putU64(p[0x3E8:], v.xcr0())
+	if v.vm.host.opts.Profile.fpuUnsynced {
+		return p
+	}
 	f := v.fpu.area[:]
 	copy(p[0x400:0x408], f[xsaveRDP:])
 	copy(p[0x408:0x40C], f[xsaveMXCSR:])

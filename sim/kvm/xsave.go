@@ -36,7 +36,7 @@ const (
 )
 
 // component says where a user-visible state component lies in the
-// uncompacted area, as CPUID leaf 0xD gives it (see cpuidLeaves).
+// uncompacted area, as CPUID leaf 0xD gives it (see supportedCPUID).
 type component struct{ bit, offset, size int }
 
 var xsaveComponents = []component{
@@ -47,6 +47,33 @@ var xsaveComponents = []component{
 	{6, 0x380, 0x200},
 	{7, 0x580, 0x400},
 	{9, 0x980, 0x8},
+	{11, 0, 0x10}, // CET_U
+	{12, 0, 0x18}, // CET_S
+}
+
+// supervisor is 1 for a component of XSS, which the uncompacted area has no
+// place for, and 0 for one of XCR0.
+func (c component) supervisor() int {
+	if cetXSS>>c.bit&1 != 0 {
+		return 1
+	}
+	return 0
+}
+
+// xstateSize is how large an area with the components of mask is, which holds
+// at least the legacy area and the header (xstate_required_size).
+func xstateSize(mask uint64, compacted bool) uint32 {
+	size := xsaveYMM // 512 bytes and the header
+	for _, c := range xsaveComponents {
+		switch {
+		case c.bit < 2 || mask>>c.bit&1 == 0:
+		case compacted:
+			size += c.size
+		default:
+			size = max(size, c.offset+c.size)
+		}
+	}
+	return uint32(size)
 }
 
 func newFPState() *fpState {
@@ -63,7 +90,7 @@ func (f *fpState) set(in []byte) {
 		copy(f.area[xsaveMXCSR:xsaveMXCSR+4], in[xsaveMXCSR:])
 	}
 	for _, c := range xsaveComponents {
-		if bv&(1<<c.bit) != 0 {
+		if c.supervisor() == 0 && bv&(1<<c.bit) != 0 {
 			copy(f.area[c.offset:c.offset+c.size], in[c.offset:])
 		}
 	}
@@ -78,7 +105,7 @@ func (f *fpState) get() []byte {
 	putU32(out[xsaveMXCSR:], initialMXCSR)
 	bv := readU64(f.area[xsaveBV:])
 	for _, c := range xsaveComponents {
-		if bv&(1<<c.bit) == 0 {
+		if c.supervisor() != 0 || bv&(1<<c.bit) == 0 {
 			continue
 		}
 		copy(out[c.offset:c.offset+c.size], f.area[c.offset:])
