@@ -34,7 +34,7 @@ type Options struct {
 type Host struct {
 	platform *psp.Platform
 	opts     Options
-	nextASID uint32
+	asids    asids
 	inject   *injector
 	cpu      machineCPU
 
@@ -79,7 +79,7 @@ func NewHost(p *psp.Platform, o Options) *Host {
 	if err != nil {
 		panic(err) // every product that psp.New takes is known
 	}
-	return &Host{platform: p, opts: o, inject: newInjector(o.Faults), cpu: cpu, ended: make(chan struct{})}
+	return &Host{platform: p, opts: o, inject: newInjector(o.Faults), cpu: cpu, asids: newASIDs(p.Config().MaxASID), ended: make(chan struct{})}
 }
 
 // EndAll tells every VM that waits or will wait in KVM_RUN to shut down.

@@ -199,7 +199,7 @@ func newMachineOf(t testing.TB, platform, kernel string, o Options) *machine {
 	m := &machine{TB: t, memory: newMemory(1 << 20)}
 	o.Hold, o.Observe = true, func(e Event) { m.events = append(m.events, e) }
 	m.host = NewHost(p, o)
-	m.host.nextASID = nextASID.Add(1 << 10)
+	m.host.asids.fresh = nextASID.Add(1 << 10)
 	m.fds[sevFD] = m.open("/dev/sev")
 	m.vm = m.mustNew(m.open("/dev/kvm").Ioctl(m, nrCreateVM, typeSNP)).(*VM)
 	return m

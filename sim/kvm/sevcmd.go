@@ -89,6 +89,7 @@ func (vm *VM) event(kind EventKind, cmd *sevCommand, errno unix.Errno, asked snp
 func (vm *VM) undone(cmd *sevCommand) { vm.event(EventUndone, cmd, 0, 0) }
 
 // init2 answers KVM_SEV_INIT2: vmsa_features u64, flags u32, ghcb_version u16.
+// EBUSY where every ASID is in use.
 // The platform is initialised already, so that the firmware has nothing to do.
 func (vm *VM) init2(cmd *sevCommand) Answer {
 	b, e := load(cmd, cmd.data, kvmSevInitSize)
@@ -103,18 +104,26 @@ func (vm *VM) init2(cmd *sevCommand) Answer {
 	if vm.typ != vmSNP || len(vm.vcpus) > 0 || flags != 0 || features&^vm.host.opts.Profile.vmsaFeatures() != 0 || ghcb > 2 {
 		return refuse(unix.EINVAL, 0)
 	}
+	asid := vm.host.asids.take()
+	if asid == 0 {
+		return refuse(unix.EBUSY, 0)
+	}
 	if !vm.host.inject.dead {
 		if r := vm.host.firmware(cmdInit2, func() snp.Status { return snp.StatusSuccess }); r.failed() {
+			vm.host.asids.give(asid)
 			cmd.status = r.status
 			return refuse(r.errno, r.status)
 		}
 	}
-	vm.initialised = true
+	vm.initialised, vm.asid = true, asid
 	vm.vmsaFeatures = features | featureSNPActive
 	if vm.host.opts.Profile.debugSwap {
 		vm.vmsaFeatures |= featureDebugSwap
 	}
-	return Answer{Undo: func() { vm.initialised = false }}
+	return Answer{Undo: func() {
+		vm.host.asids.give(asid)
+		vm.initialised, vm.asid = false, 0
+	}}
 }
 
 // launchStart answers KVM_SEV_SNP_LAUNCH_START: policy u64, gosvw[16], flags
@@ -155,10 +164,9 @@ func (vm *VM) launchStart(cmd *sevCommand) Answer {
 		g.Decommission()
 		return report(r.errno, r.status)
 	}
-	vm.host.nextASID++
 	// KVM has the firmware flush before it gives an ASID again (sev_flush_asids).
 	vm.host.platform.DFFlush()
-	if r := vm.issue(cmd, cmd.sevFD, cmdActivate, func() snp.Status { return g.Activate(vm.host.nextASID) }); r.failed() {
+	if r := vm.issue(cmd, cmd.sevFD, cmdActivate, func() snp.Status { return g.Activate(vm.asid) }); r.failed() {
 		g.Decommission()
 		return report(r.errno, r.status)
 	}

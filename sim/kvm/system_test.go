@@ -150,8 +150,8 @@ func TestDevSEV(t *testing.T) {
 		return a, le.Uint32(m.get(at+12, 4))
 	}
 	out := m.put(bytes.Repeat([]byte{0xA5}, 64))
-	a, fw := issue(1, out) // PLATFORM_STATUS: api 1.55, INIT, flags 0, build 25, one guest
-	if want := append([]byte{1, 55, 1, 0, 0, 0, 0, 25, 1, 0, 0, 0}, 0xA5, 0xA5); a.Errno != 0 || fw != 0 || !bytes.Equal(m.get(out, 14), want) {
+	a, fw := issue(1, out) // PLATFORM_STATUS: api 1.55, INIT, SEV-ES too, build 25, one guest
+	if want := append([]byte{1, 55, 1, 0, 1, 0, 0, 25, 1, 0, 0, 0}, 0xA5, 0xA5); a.Errno != 0 || fw != 0 || !bytes.Equal(m.get(out, 14), want) {
 		t.Errorf("PLATFORM_STATUS: %s, error %#x, % x", errnoName(a.Errno), fw, m.get(out, 14))
 	}
 	a, fw = issue(9, out) // SNP_PLATFORM_STATUS, with the RMP initialised; TCB 9, 0, 21, 72
@@ -170,7 +170,7 @@ func TestDevSEV(t *testing.T) {
 	for cmd, want := range map[uint32]struct {
 		errno unix.Errno
 		error uint32
-	}{0: {unix.EIO, 0x15}, 5: {unix.EIO, 0x15}, 12: {unix.EIO, 0x15}, 13: {unix.EINVAL, stale}, 0xFFFFFFFF: {unix.EINVAL, stale}} {
+	}{0: {unix.EIO, 0x15}, 2: {unix.EIO, 0x15}, 6: {unix.EIO, 0x15}, 13: {unix.EINVAL, stale}, 0xFFFFFFFF: {unix.EINVAL, stale}} {
 		if a, fw := issue(cmd, out); a.Errno != want.errno || fw != want.error {
 			t.Errorf("command %d: %s, error %#x; want %s, %#x", cmd, errnoName(a.Errno), fw, errnoName(want.errno), want.error)
 		}

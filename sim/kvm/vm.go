@@ -21,7 +21,8 @@ type VM struct {
 	attributes ranges
 	vcpus      []*VCPU // in creation order, which is the order of their VMSAs
 
-	initialised  bool // KVM_SEV_INIT2 done
+	initialised  bool   // KVM_SEV_INIT2 done
+	asid         uint32 // from KVM_SEV_INIT2 on
 	vmsaFeatures uint64
 	guest        *psp.Guest        // after SNP_LAUNCH_START
 	sevFD        int               // the descriptor of /dev/sev that it was started through
@@ -55,6 +56,10 @@ func (vm *VM) File() *os.File { return vm.file }
 func (vm *VM) Close() {
 	if vm.guest != nil {
 		vm.guest.Decommission()
+	}
+	if vm.asid != 0 {
+		vm.host.asids.give(vm.asid)
+		vm.asid = 0
 	}
 	vm.file.Close()
 }
