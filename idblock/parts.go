@@ -32,7 +32,7 @@ type Parts struct {
 //
 //   - the 96 or 4096 bytes, or base64 of them;
 //   - options of QEMU (id-block=…, id-auth=…, author-key-enabled=on), alone or
-//     anywhere in a command line;
+//     anywhere in a command line, also as a JSON -object there;
 //   - JSON, with the members "id-block" and "id-auth" (or with underscores) at
 //     any depth: QEMU's JSON -object, and what `snplaunch idblock create
 //     --output-format json` prints;
@@ -59,7 +59,7 @@ func ParseParts(data []byte) (*Parts, error) {
 		err = p.fromJSON(text)
 	case text[0] == '<':
 		err = p.fromXML(text)
-	case optionPattern.Match(text):
+	case optionPattern.Match(text), memberPattern.Match(text):
 		err = p.fromOptions(string(text))
 	case labelPattern.Match(text):
 		err = p.fromLabels(string(text))
@@ -109,7 +109,10 @@ func (p *Parts) Merge(other *Parts) error {
 var (
 	optionPattern = regexp.MustCompile(`\b(id-block|id-auth)=([^\s,'"]*)`)
 	authorPattern = regexp.MustCompile(`\bauthor-key-enabled=([a-z]*)`)
-	labelPattern  = regexp.MustCompile(`(?m)^(ID-BLOCK|AUTH-BLOCK):\s*$`)
+	// The same in a JSON -object that stands in a command line.
+	memberPattern       = regexp.MustCompile(`"(id-block|id-auth)"\s*:\s*"([^"]*)"`)
+	authorMemberPattern = regexp.MustCompile(`"author-key-enabled"\s*:\s*([a-z]*)`)
+	labelPattern        = regexp.MustCompile(`(?m)^(ID-BLOCK|AUTH-BLOCK):\s*$`)
 )
 
 // fromBase64 takes text that is nothing but one of the two.
@@ -131,14 +134,18 @@ func (p *Parts) fromBase64(text []byte, size int) error {
 }
 
 func (p *Parts) fromOptions(text string) error {
-	for _, m := range optionPattern.FindAllStringSubmatch(text, -1) {
-		if err := p.set(m[1], m[2]); err != nil {
-			return err
+	for _, pattern := range []*regexp.Regexp{optionPattern, memberPattern} {
+		for _, m := range pattern.FindAllStringSubmatch(text, -1) {
+			if err := p.set(m[1], m[2]); err != nil {
+				return err
+			}
 		}
 	}
-	for _, m := range authorPattern.FindAllStringSubmatch(text, -1) {
-		if err := p.set("author-key-enabled", m[1]); err != nil {
-			return err
+	for _, pattern := range []*regexp.Regexp{authorPattern, authorMemberPattern} {
+		for _, m := range pattern.FindAllStringSubmatch(text, -1) {
+			if err := p.set("author-key-enabled", m[1]); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

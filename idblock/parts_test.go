@@ -43,6 +43,7 @@ func TestForms(t *testing.T) {
 		"old lines":       {"id-block=" + b64Block + "\nid-auth=" + b64Auth + "\n", true, true, false},
 		"one option":      {"id-auth=" + b64Auth, false, true, false},
 		"JSON object":     {object, true, true, true},
+		"JSON on a line":  {"-object '" + object + "' -m 1G", true, true, true},
 		"JSON in a list":  {`["-object",` + quoted + `,"-m","1G"]`, true, true, true},
 		"options in JSON": {`["-object","` + p.Object() + `"]`, true, true, true},
 		"deep JSON":       {`{"a":[{"b":` + object + `}]}`, true, true, true},
@@ -165,7 +166,7 @@ func TestBadParts(t *testing.T) {
 func FuzzParseParts(f *testing.F) {
 	p := testPair(f)
 	for _, s := range []string{string(p.Block), string(p.Auth), Base64(p.Block), Base64(p.Auth), p.Options(), p.Object(), p.SNPGuest(),
-		must[string](f)(p.ObjectJSON()), must[string](f)(p.Libvirt()), `["-object","id-block=AA==,author-key-enabled=on"]`} {
+		must[string](f)(p.ObjectJSON()), must[string](f)(p.Libvirt()), "-object '" + must[string](f)(p.ObjectJSON()) + "'", `["-object","id-block=AA==,author-key-enabled=on"]`} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
@@ -203,6 +204,23 @@ func FuzzParseParts(f *testing.F) {
 			if err != nil || !bytes.Equal(again.Block, got.Block) || !bytes.Equal(again.Auth, got.Auth) {
 				t.Fatalf("%.60s… is read as something else: %v", text, err)
 			}
+		}
+	})
+}
+
+// FuzzParseLaunchDigest: what is taken is one of three forms of what comes out.
+func FuzzParseLaunchDigest(f *testing.F) {
+	d := block().LD
+	for _, s := range []string{d.String(), "0x" + d.String(), Base64(d[:]), Base64([]byte(d.String())), Base64([]byte("0x" + d.String())), strings.Repeat("0", 64)} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		d, err := ParseLaunchDigest(s)
+		if err != nil {
+			return
+		}
+		if lower := strings.ToLower(s); lower != d.String() && lower != "0x"+d.String() && s != Base64(d[:]) {
+			t.Fatalf("%q is read as %s", s, d)
 		}
 	})
 }

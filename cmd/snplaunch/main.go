@@ -75,6 +75,7 @@ func init() {
 		{"measure", "compute the launch digest", "[guest.yaml] [flags]", measureVerb},
 		{"hashes", "print the kernel-hashes table", "[guest.yaml] [flags]", hashesVerb},
 		{"idblock", "ID blocks and their keys", "create|prepare|assemble|verify|show|key-digest|keygen [flags]", idblockVerb},
+		{"launch-measure", "compute or check the launch measurement of SEV and SEV-ES", "[flags]", launchMeasureVerb},
 		{"report", "attestation reports: show, verify", "show|verify FILE [flags]", reportVerb},
 		{"sim", "the software SNP host: exec, root", "exec [flags] -- COMMAND… | root", simVerb},
 		{"setup", "fetch QEMU, firmware and kernel where they are missing, build the initramfs", "[flags]", setupVerb},
