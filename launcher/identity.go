@@ -12,7 +12,8 @@ import (
 // makeIDBlock gives the ID block that the description asks for, nil for none:
 // signed here over the computed digest, with the owner's keys or with one that
 // is made for this run and never stored; or read from files.
-func makeIDBlock(g *guest.Guest, digest snp.LaunchDigest, h Hooks) (*signedBlock, error) {
+func makeIDBlock(g *guest.Guest, digest snp.LaunchDigest, o Options) (*signedBlock, error) {
+	h := o.Hooks
 	var out *signedBlock
 	switch g.IDBlock.Mode {
 	case guest.IDBlockNone:
@@ -29,7 +30,7 @@ func makeIDBlock(g *guest.Guest, digest snp.LaunchDigest, h Hooks) (*signedBlock
 		b := block.Bytes()
 		out = &signedBlock{block: b[:], auth: raw, authorKeyEnabled: idblock.HasAuthorKey(auth)}
 	default:
-		id, author, err := keys(g)
+		id, author, err := keys(g, o.KeyPassword)
 		if err != nil {
 			return nil, err
 		}
@@ -60,16 +61,22 @@ func makeIDBlock(g *guest.Guest, digest snp.LaunchDigest, h Hooks) (*signedBlock
 }
 
 // keys loads the owner's keys, or makes an ID key for this run.
-func keys(g *guest.Guest) (id, author *ecdsa.PrivateKey, err error) {
+func keys(g *guest.Guest, password func(path string) ([]byte, error)) (id, author *ecdsa.PrivateKey, err error) {
+	load := func(path string) (*ecdsa.PrivateKey, error) {
+		if password == nil {
+			return idblock.LoadKey(path)
+		}
+		return idblock.LoadKeyWith(path, func() ([]byte, error) { return password(path) })
+	}
 	if g.IDBlock.IDKey == "" {
 		if id, err = idblock.GenerateKey(); err != nil {
 			return nil, nil, fmt.Errorf("making an ID key for this run: %w", err)
 		}
-	} else if id, err = idblock.LoadKey(g.IDBlock.IDKey); err != nil {
+	} else if id, err = load(g.IDBlock.IDKey); err != nil {
 		return nil, nil, err
 	}
 	if g.IDBlock.AuthorKey != "" {
-		if author, err = idblock.LoadKey(g.IDBlock.AuthorKey); err != nil {
+		if author, err = load(g.IDBlock.AuthorKey); err != nil {
 			return nil, nil, err
 		}
 	}

@@ -19,6 +19,9 @@ type Options struct {
 	CBitPos int
 	// DataDir keeps the simulated root key of this user.
 	DataDir string
+	// KeyPassword, when set, gives the password of a key file that turns out
+	// to be encrypted.
+	KeyPassword func(path string) ([]byte, error)
 	// LaunchOnly stops after SNP_LAUNCH_FINISH: nothing is booted.
 	LaunchOnly bool
 	// Console, Stdout and Stderr take what the guest's serial port and its

@@ -111,7 +111,7 @@ func (r *run) prepare(launch bool) error {
 		inputs.Close()
 		return err
 	}
-	if r.id, err = makeIDBlock(r.g, r.measured.LaunchDigest, r.o.Hooks); err != nil {
+	if r.id, err = makeIDBlock(r.g, r.measured.LaunchDigest, r.o); err != nil {
 		inputs.Close()
 		return err
 	}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"encoding/base64"
 	"encoding/json"
 	"os"
@@ -16,16 +15,15 @@ import (
 	"github.com/snplaunch/snplaunch/snp"
 )
 
-// typed runs a command line in this process.
+// typed is what a command line came to.
 type typed struct {
 	code           int
 	stdout, stderr string
 }
 
 func typeIn(args ...string) typed {
-	var out, err bytes.Buffer
-	code := dispatch(&env{ctx: context.Background(), stdin: strings.NewReader(""), stdout: &out, stderr: &err}, args)
-	return typed{code, out.String(), err.String()}
+	stdout, stderr, code := program(args...)
+	return typed{code, stdout, stderr}
 }
 
 // good runs a command line that has to succeed, and gives its answer.
@@ -91,7 +89,7 @@ func TestIDBlockForms(t *testing.T) {
 			t.Errorf("--measurement %s gives something else", m)
 		}
 	}
-	for _, form := range strings.Split(forms, "|") {
+	for _, form := range forms {
 		if err := os.WriteFile(form, []byte(good(t, append(both, "--output-format", form)...)), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -277,9 +275,11 @@ func TestIDBlockMistakes(t *testing.T) {
 	bad(t, exitUsage, "the environment has no SNPLAUNCH_NO_SUCH", with("--id-key", "locked.pem", "--password-env", "SNPLAUNCH_NO_SUCH")...)
 	bad(t, exitUsage, "give one of them", with("--id-key", "id.pem", "--password-env", "A", "--password-file", "B")...)
 	bad(t, exitNo, "reading the password", with("--id-key", "locked.pem", "--password-file", "no-such-file")...)
-	bad(t, exitUsage, "--output-format \"yaml\" is not known; use one of qemu, object", with("--id-key", "id.pem", "--output-format", "yaml")...)
+	bad(t, exitUsage, "--output-format \"yaml\" is not known (use one of qemu, object", with("--id-key", "id.pem", "--output-format", "yaml")...)
 	bad(t, exitUsage, "or neither", with("--id-key", "id.pem", "--out-block", "b")...)
 	bad(t, exitUsage, "--raw needs", with("--id-key", "id.pem", "--raw")...)
+	bad(t, exitUsage, "did you mean libvirt?", with("--id-key", "id.pem", "--output-format", "libvrt")...)
+	bad(t, exitUsage, "ID blocks are over launch digests of SEV-SNP guests", with("--id-key", "id.pem", "--mode", "seves")...)
 	bad(t, exitUsage, "base64 of hexadecimal digits", "idblock", "create", "--id-key", "id.pem", "--measurement", base64.StdEncoding.EncodeToString([]byte(someDigest)))
 	bad(t, exitNo, "never overwritten", "idblock", "keygen", "id.pem")
 	bad(t, exitNo, "never overwritten", "idblock", "keygen", "id.pem", "--password-file", "password")

@@ -3,12 +3,13 @@ package main
 import (
 	"flag"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/snplaunch/snplaunch/guest"
-	"github.com/snplaunch/snplaunch/guest/guestyaml"
 	"github.com/snplaunch/snplaunch/idblock"
 	"github.com/snplaunch/snplaunch/images"
+	"github.com/snplaunch/snplaunch/internal/suggest"
 	"github.com/snplaunch/snplaunch/measure"
 	"github.com/snplaunch/snplaunch/snp"
 )
@@ -16,12 +17,14 @@ import (
 // blockFlags describe the ID block that create signs and prepare hands out.
 type blockFlags struct {
 	guest       *guestFlags
+	measure     *measureFlags
 	measurement *string
 }
 
 func addBlockFlags(fs *flag.FlagSet) *blockFlags {
 	b := &blockFlags{guest: addGuestFlags(fs)}
 	b.guest.addLaunchFlags(fs)
+	b.measure = addMeasureFlags(fs)
 	b.measurement = fs.String("measurement", "", "`HEX|BASE64`: launch digest to sign; without it the guest is measured")
 	// As snp-create-id-block spells them.
 	for alias, name := range map[string]string{"idkey": "id-key", "authorkey": "author-key"} {
@@ -42,41 +45,39 @@ func (b *blockFlags) block(e *env, file []string) (*snp.IDBlock, *guest.Guest, e
 }
 
 func (b *blockFlags) digest(e *env, file []string) (*guest.Guest, snp.LaunchDigest, error) {
+	opt, err := b.measure.options()
+	if err != nil {
+		return nil, snp.LaunchDigest{}, err
+	}
+	if opt.Mode != measure.SNP && opt.Mode != measure.SVSM {
+		return nil, snp.LaunchDigest{}, usageError("--mode %s: ID blocks are over launch digests of SEV-SNP guests, --mode snp or snp:svsm", opt.Mode)
+	}
 	if *b.measurement == "" {
-		g, err := b.guest.guest(e.ctx, file, images.Options{}, false)
+		r, err := b.measure.measure(e, b.guest, file)
 		if err != nil {
 			return nil, snp.LaunchDigest{}, err
 		}
-		in, err := g.Open()
-		if err != nil {
+		defer r.close()
+		if err := b.measure.warn(e.stderr, r); err != nil {
 			return nil, snp.LaunchDigest{}, err
 		}
-		defer in.Close()
-		r, err := measure.Measure(g, in)
-		if err != nil {
-			return nil, snp.LaunchDigest{}, err
-		}
-		for _, w := range r.Warnings {
-			fmt.Fprintln(e.stderr, "snplaunch: warning: "+w)
-		}
-		g.KernelHashes = g.UsesKernelHashes()
-		return g, r.LaunchDigest, nil
+		r.guest.KernelHashes = r.HashTable != nil
+		return r.guest, r.LaunchDigest, nil
 	}
 	digest, err := idblock.ParseLaunchDigest(*b.measurement)
 	if err != nil {
 		return nil, digest, usageError("--measurement: %w", err)
 	}
-	g := guest.Default()
-	g.KernelHashes = false // what the digest covers is not known here, unless someone says so
-	if len(file) > 0 {
-		if g, err = guestyaml.Load(file[0]); err != nil {
-			return nil, digest, err
-		}
+	// Nothing is measured, so nothing is needed from the cache either.
+	b.guest.noFirmware = true
+	g, err := b.guest.guest(e.ctx, file, images.Options{}, false)
+	if err != nil {
+		return nil, digest, err
 	}
-	for _, change := range b.guest.changes {
-		change(&g)
+	if !b.guest.given["kernel-hashes"] {
+		g.KernelHashes = g.UsesKernelHashes() // what the digest covers is not known here
 	}
-	return &g, digest, nil
+	return g, digest, nil
 }
 
 // pairFlags say in which form ID block and ID auth are given out.
@@ -88,12 +89,12 @@ type pairFlags struct {
 	cbitpos, physbits uint
 }
 
-// forms are the values of --output-format, each with the one who takes it.
-const forms = "qemu|object|json-object|libvirt|snpguest|json"
+// forms are the values of --output-format.
+var forms = []string{"qemu", "object", "json-object", "libvirt", "snpguest", "json"}
 
 func addPairFlags(fs *flag.FlagSet) *pairFlags {
 	p := &pairFlags{verb: fs.Name()}
-	fs.StringVar(&p.format, "output-format", "", "`"+forms+"`: options for a sev-snp-guest object, a whole -object, the same in JSON, a libvirt <launchSecurity>, snpguest's four lines, or an object with everything (qemu, unless files are written)")
+	fs.StringVar(&p.format, "output-format", "", "`"+strings.Join(forms, "|")+"`: options for a sev-snp-guest object, a whole -object, the same in JSON, a libvirt <launchSecurity>, snpguest's four lines, or an object with everything (qemu, unless files are written)")
 	fs.BoolVar(&p.asJSON, "json", false, "the same as --output-format json")
 	fs.StringVar(&p.outBlock, "out-block", "", "`FILE`: write the ID block there")
 	fs.StringVar(&p.outAuth, "out-auth", "", "`FILE`: write the ID auth there")
@@ -116,8 +117,8 @@ func (p *pairFlags) check() error {
 	if p.format == "" && p.outBlock == "" {
 		p.format = "qemu"
 	}
-	if p.format != "" && !strings.Contains("|"+forms+"|", "|"+p.format+"|") {
-		return usageError("--output-format %q is not known; use one of %s", p.format, strings.ReplaceAll(forms, "|", ", "))
+	if p.format != "" && !slices.Contains(forms, p.format) {
+		return usageError("--output-format %q is not known (%s)", p.format, suggest.Remedy(p.format, forms))
 	}
 	return nil
 }

@@ -11,54 +11,53 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/snplaunch/snplaunch/images"
 	"github.com/snplaunch/snplaunch/measure"
+	"github.com/snplaunch/snplaunch/snp"
 )
 
 // launchMeasureVerb computes or checks the launch measurement of a guest of
 // SEV or SEV-ES.
 func launchMeasureVerb(e *env, args []string) error {
-	fs := e.flags("launch-measure", "[flags]\n\nFor SEV and SEV-ES, where the firmware authenticates the launch digest with a key that it shares with the guest owner: gives the launch measurement, or with --measurement checks one, exit code 1 when it is not of this guest. Host data is what QEMU's query-sev shows.")
-	digest := fs.String("digest", "", "`HEX|BASE64`: launch digest, a SHA-256, as sev-snp-measure gives it with --mode sev or seves")
-	var major, minor, build uint8
-	var policy uint32
+	fs := e.flags("launch-measure", "[guest.yaml] --mode sev|seves [flags], or --digest DIGEST [flags]\n\nFor SEV and SEV-ES, where the firmware authenticates the launch digest with a key that it shares with the guest owner: gives the launch measurement, or with --measurement checks one, exit code 1 when it is not of this guest. The firmware's version is what QEMU's query-sev shows.")
+	gf := addGuestFlags(fs) // --policy is among them
+	mf := addMeasureFlags(fs)
+	digest := fs.String("digest", "", "`HEX|BASE64`: launch digest, a SHA-256, as `snplaunch measure --mode sev` or seves gives it; without it the guest is measured")
+	var m measure.LaunchMeasure
 	given := map[string]bool{}
-	number := func(name, usage string, limit uint64, set func(uint64)) {
+	number := func(name, usage string, set *uint8) {
 		fs.Func(name, usage, func(s string) error {
-			v, err := strconv.ParseUint(s, 0, 64)
-			if err != nil || v > limit {
-				return fmt.Errorf("%q is not a number from 0 to %d (0x… is hexadecimal)", s, limit)
+			v, err := strconv.ParseUint(s, 0, 8)
+			if err != nil {
+				return fmt.Errorf("%q is not a number from 0 to 255 (0x… is hexadecimal)", s)
 			}
-			given[name] = true
-			set(v)
+			given[name], *set = true, uint8(v)
 			return nil
 		})
 	}
-	number("api-major", "`N`: major version of the firmware's API", math.MaxUint8, func(v uint64) { major = uint8(v) })
-	number("api-minor", "`N`: its minor version", math.MaxUint8, func(v uint64) { minor = uint8(v) })
-	number("build-id", "`N`: its build", math.MaxUint8, func(v uint64) { build = uint8(v) })
-	number("policy", "`N`: policy that the guest was launched with", math.MaxUint32, func(v uint64) { policy = uint32(v) })
+	number("api-major", "`N`: major version of the firmware's API", &m.APIMajor)
+	number("api-minor", "`N`: its minor version", &m.APIMinor)
+	number("build-id", "`N`: its build", &m.Build)
 	mnonce := fs.String("mnonce", "", "`HEX|BASE64`: nonce of the measurement, 16 bytes")
 	tikFile := fs.String("tik", "", "`FILE`: transport integrity key, 16 bytes, raw, in hexadecimal or base64")
 	tkFile := fs.String("tk", "", "`FILE`: TEK and TIK in one file, 32 bytes")
 	measurement := fs.String("measurement", "", "`BASE64`: check this measurement with its nonce, 48 bytes, as QEMU's query-sev-launch-measure gives it")
 	format := fs.String("output-format", "hex", "`hex|base64|blob`: the measurement, or base64 of it and its nonce as QEMU gives them")
-	if _, _, err := parse(fs, args, 0); err != nil {
+	file, _, err := parse(fs, args, 1)
+	if err != nil {
 		return err
 	}
 	var missing []string
-	for _, name := range []string{"api-major", "api-minor", "build-id", "policy"} {
-		if !given[name] {
-			missing = append(missing, "--"+name)
+	for _, f := range []struct {
+		name  string
+		given bool
+	}{
+		{"--api-major", given["api-major"]}, {"--api-minor", given["api-minor"]}, {"--build-id", given["build-id"]}, {"--policy", gf.given["policy"]},
+		{"--tik or --tk", *tikFile+*tkFile != ""}, {"--mnonce or --measurement", *mnonce+*measurement != ""},
+	} {
+		if !f.given {
+			missing = append(missing, f.name)
 		}
-	}
-	if *digest == "" {
-		missing = append([]string{"--digest"}, missing...)
-	}
-	if *tikFile == "" && *tkFile == "" {
-		missing = append(missing, "--tik or --tk")
-	}
-	if *mnonce == "" && *measurement == "" {
-		missing = append(missing, "--mnonce or --measurement")
 	}
 	switch {
 	case len(missing) > 0:
@@ -72,10 +71,12 @@ func launchMeasureVerb(e *env, args []string) error {
 	if err != nil {
 		return err
 	}
-	m := measure.LaunchMeasure{APIMajor: major, APIMinor: minor, Build: build, Policy: policy}
-	raw, err := sizedBytes([]byte(*digest), len(m.Digest), false)
+	raw, policy, err := plainDigest(e, gf, mf, file, *digest)
 	if err != nil {
-		return usageError("--digest: %w", err)
+		return err
+	}
+	if m.Policy = uint32(policy); uint64(policy) > math.MaxUint32 {
+		return usageError("--policy %s has more than the 32 bits of a policy of SEV and SEV-ES", policy)
 	}
 	m.Digest = [sha256.Size]byte(raw)
 	if *measurement != "" {
@@ -105,6 +106,36 @@ func launchMeasureVerb(e *env, args []string) error {
 		return usageError("--output-format %q is not known; use hex, base64 or blob", *format)
 	}
 	return nil
+}
+
+// plainDigest gives the launch digest of SEV or SEV-ES, the one that is given or
+// the guest's, and the policy.
+func plainDigest(e *env, gf *guestFlags, mf *measureFlags, file []string, given string) ([]byte, snp.GuestPolicy, error) {
+	if given != "" {
+		raw, err := sizedBytes([]byte(given), sha256.Size, false)
+		if err != nil {
+			return nil, 0, usageError("--digest: %w", err)
+		}
+		gf.noFirmware = true // nothing is measured
+		g, err := gf.guest(e.ctx, file, images.Options{}, false)
+		if err != nil {
+			return nil, 0, err
+		}
+		return raw, g.Policy, nil
+	}
+	opt, err := mf.options()
+	if err != nil {
+		return nil, 0, err
+	}
+	if opt.Mode != measure.SEV && opt.Mode != measure.SEVES {
+		return nil, 0, usageError("launch-measure is for SEV and SEV-ES: give --mode sev or seves, or --digest")
+	}
+	r, err := mf.measure(e, gf, file)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer r.close()
+	return r.Digest, r.guest.Policy, mf.warn(e.stderr, r)
 }
 
 // readTIK reads the TIK from its own file, or from one that has the TEK before

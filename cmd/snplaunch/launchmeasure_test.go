@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/hex"
+	"strings"
 	"testing"
 )
 
@@ -32,7 +33,9 @@ func TestLaunchMeasureVerb(t *testing.T) {
 	for _, change := range [][]string{{"--policy", "1"}, {"--api-minor", "0x13"}, {"--build-id", "16"}, {"--digest", want}} {
 		bad(t, exitNo, "is not of this guest", with(append(change, "--tik", "tik.bin", "--measurement", blob)...)...)
 	}
-	bad(t, exitUsage, "--digest, --api-major, --api-minor, --build-id, --policy, --tik or --tk, --mnonce or --measurement", "launch-measure")
+	bad(t, exitUsage, "--api-major, --api-minor, --build-id, --policy, --tik or --tk, --mnonce or --measurement", "launch-measure")
+	bad(t, exitUsage, "give --mode sev or seves, or --digest", append(append([]string{"launch-measure"}, base[3:]...), append(nonce, "--tik", "tik.bin")...)...)
+	bad(t, exitUsage, "more than the 32 bits", with(append(nonce, "--tik", "tik.bin", "--policy", "0x100000000")...)...)
 	bad(t, exitUsage, "is not a number from 0 to 255", "launch-measure", "--api-major", "256")
 	bad(t, exitUsage, "--tik and --tk", with(append(nonce, "--tik", "x", "--tk", "y")...)...)
 	bad(t, exitUsage, "brings its nonce", with(append(nonce, "--tik", "tik.bin", "--measurement", blob)...)...)
@@ -43,4 +46,14 @@ func TestLaunchMeasureVerb(t *testing.T) {
 	bad(t, exitNo, "digits of a single key", with(append(nonce, "--tk", "digits")...)...)
 	bad(t, exitNo, "reading the TIK", with(append(nonce, "--tik", "none")...)...)
 	bad(t, exitUsage, "is not known", with(append(nonce, "--tik", "tik.bin", "--output-format", "x")...)...)
+
+	// The digest of a guest's own files is the one that measure gives.
+	files := someImages(t)
+	for _, mode := range []string{"sev", "seves"} {
+		digest := strings.TrimSpace(good(t, append([]string{"measure", "--mode", mode, "--vcpus", "2"}, files...)...))
+		want := good(t, with(append(nonce, "--tik", "tik.bin", "--digest", digest)...)...)
+		if got := good(t, append(append([]string{"launch-measure", "--mode", mode, "--vcpus", "2"}, files...), append(base[3:], append(nonce, "--tik", "tik.bin")...)...)...); got != want {
+			t.Errorf("%s\n got %s\nwant %s", mode, got, want)
+		}
+	}
 }

@@ -29,8 +29,12 @@ func runVerb(e *env, args []string) error {
 	quiet := fs.Bool("quiet", false, "do not show the guest's console")
 	keep := fs.String("keep", "failed", "`failed|always|never`: which runs leave a folder with all that is needed to look into them")
 	artefacts := fs.String("artefacts", "", "`DIR`: where those folders are made (default: snplaunch/runs in your state folder, the newest 20)")
+	idPassword, authorPassword := addPasswordFlags(fs, "", "the ID key"), addPasswordFlags(fs, "author-", "the author key")
 	file, command, err := parse(fs, args, 1)
 	if err != nil {
+		return err
+	}
+	if err := errors.Join(idPassword.check(), authorPassword.check()); err != nil {
 		return err
 	}
 	if !slices.Contains([]string{"failed", "always", "never"}, *keep) {
@@ -68,7 +72,13 @@ func runVerb(e *env, args []string) error {
 	if err != nil {
 		return err
 	}
-	o := launcher.Options{Backend: chosen, QEMU: found.QEMU.Path, CBitPos: int(host.CBitPos()), DataDir: data,
+	password := func(path string) ([]byte, error) {
+		if path == g.IDBlock.AuthorKey && path != g.IDBlock.IDKey {
+			return authorPassword.of(e, path)()
+		}
+		return idPassword.of(e, path)()
+	}
+	o := launcher.Options{KeyPassword: password, Backend: chosen, QEMU: found.QEMU.Path, CBitPos: int(host.CBitPos()), DataDir: data,
 		Stdout: e.stdout, Stderr: e.stderr}
 	if *dryRun {
 		line, err := launcher.CommandLine(g, o)
