@@ -362,3 +362,48 @@ func onTerminal(t *testing.T, input string, args ...string) (stdout, shown strin
 		}
 	}
 }
+
+// The commands of docs/idblock.md work as they stand there, one after the
+// other, and the last of them has verified what openssl signed.
+func TestIDBlockGuide(t *testing.T) {
+	p := parts(t)
+	if _, err := exec.LookPath("openssl"); err != nil {
+		t.Skip("the guide's HSM is openssl, which is not installed")
+	}
+	guide, err := os.ReadFile("../docs/idblock.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var script strings.Builder
+	blocks := regexp.MustCompile("(?s)\n```sh\n(.*?)```\n").FindAllStringSubmatch(string(guide), -1)
+	if len(blocks) != 2 {
+		t.Fatalf("the guide has %d blocks of commands, want 2", len(blocks))
+	}
+	for _, b := range blocks {
+		script.WriteString(b[1])
+	}
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"password":   "correct horse\n",
+		"guest.yaml": fmt.Sprintf("firmware: %s\nkernel: %s\nappend: console=ttyS0\nvcpus: 2\ncpu: EPYC-Genoa\n", p.Firmware.Path, p.Kernel.Path),
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink(snplaunch(t), filepath.Join(dir, "snplaunch")); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("sh", "-eux", "-c", script.String())
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "PATH="+dir+string(os.PathListSeparator)+os.Getenv("PATH"))
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for _, want := range []string{`(?m)^ok +LD +[0-9a-f]{96}$`, `(?m)^ok +POLICY `, `\nok +ID_KEY_SIG +by the author key over the ID key\n$`} {
+		if !regexp.MustCompile(want).Match(out) {
+			t.Errorf("nothing like %s in\n%s", want, out)
+		}
+	}
+}
