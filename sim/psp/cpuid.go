@@ -26,8 +26,8 @@ const cacheProperties = 0x8000001D
 // Bits of its EDX that AMD defines: WBINVD and INVD do not act on lower caches,
 // and the cache is inclusive. QEMU's first versions of EPYC, EPYC-Rome and
 // EPYC-Milan set bit 2 for the last level (complex indexing, which Intel
-// defines for leaf 4); the firmware then asks for it to be clear
-// (NVIDIA/nvtrust issue 91; later versions of these models are right).
+// defines for leaf 4) with machine types before pc-q35-9.1; the firmware then asks
+// for it to be clear (NVIDIA/nvtrust issue 91).
 const cachePropertiesEDX = 1<<0 | 1<<1
 
 // checkCPUID checks a CPUID page as far as it is known what the firmware
