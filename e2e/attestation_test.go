@@ -309,3 +309,24 @@ func TestTurinReportVerifies(t *testing.T) {
 		}
 	}
 }
+
+// sim root tells the root of each platform's product line.
+func TestSimRootOfPlatform(t *testing.T) {
+	ca, err := psp.LoadOrCreateCA(dataFolder, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for args, want := range map[string]string{
+		"": ca.FingerprintOf("Genoa"), "--platform=milan": ca.FingerprintOf("Milan"), "--platform=genoa": ca.FingerprintOf("Genoa"), "--platform=turin": ca.FingerprintOf("Turin"),
+	} {
+		cmd, _ := command(t, "simroot", append([]string{"sim", "root"}, strings.Fields(args)...)...)
+		out, err := cmd.Output()
+		if err != nil || strings.TrimSpace(string(out)) != want {
+			t.Errorf("sim root %s: %q, %v, want %s", args, out, err, want)
+		}
+	}
+	cmd, _ := command(t, "simroot", "sim", "root", "--platform=rome")
+	if out, _ := cmd.CombinedOutput(); cmd.ProcessState.ExitCode() != 2 || !bytes.Contains(out, []byte("milan, genoa, turin")) {
+		t.Errorf("sim root --platform=rome: status %d\n%s", cmd.ProcessState.ExitCode(), out)
+	}
+}

@@ -29,9 +29,14 @@ func simVerb(e *env, args []string) error {
 
 // simRoot prints the fingerprint that report verify --trust-simulated takes.
 func simRoot(e *env, args []string) error {
-	fs := e.flags("sim root", "\n\nPrints the SHA-256 of this user's simulated root certificate (ARK), as `report verify --trust-simulated` takes it.")
+	fs := e.flags("sim root", "[--platform P]\n\nPrints the SHA-256 of this user's simulated root certificate (ARK), as `report verify --trust-simulated` takes it.")
+	name := fs.String("platform", "genoa", "the processor, whose product line has its own root: "+strings.Join(psp.Platforms(), ", "))
 	if _, _, err := parse(fs, args, 0); err != nil {
 		return err
+	}
+	config, err := psp.ParsePlatform(*name)
+	if err != nil {
+		return usageError("sim root: --platform: %v", err)
 	}
 	dir, err := dataDir()
 	if err != nil {
@@ -41,7 +46,7 @@ func simRoot(e *env, args []string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintln(e.stdout, ca.Fingerprint())
+	fmt.Fprintln(e.stdout, ca.FingerprintOf(config.Product))
 	return nil
 }
 
