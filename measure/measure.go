@@ -157,16 +157,22 @@ func MeasureWith(g *guest.Guest, in *guest.Inputs, opt Options) (*Result, error)
 	return r, nil
 }
 
-// named gives a description whose files have the names of inputs that were not
-// opened by it.
+// named gives a description that names inputs which it did not open itself.
 func named(g *guest.Guest, in *guest.Inputs, opt *Options) *guest.Guest {
 	c := *g
 	for _, f := range []struct {
-		path *string
 		in   *guest.Input
-	}{{&c.Firmware, in.Firmware}, {&c.Kernel, in.Kernel}, {&c.Initrd, in.Initrd}} {
-		if *f.path == "" && f.in != nil && f.in.HasContents() {
+		path *string
+		sum  **[32]byte
+	}{{in.Firmware, &c.Firmware, nil}, {in.Kernel, &c.Kernel, &c.KernelSHA256}, {in.Initrd, &c.Initrd, &c.InitrdSHA256}} {
+		switch {
+		case f.in == nil || *f.path != "":
+		case f.in.HasContents():
 			*f.path = f.in.Path
+		case f.sum != nil && *f.sum == nil:
+			if sum, err := f.in.SHA256(); err == nil {
+				*f.sum = &sum
+			}
 		}
 	}
 	if opt.Metadata != nil && c.Firmware == "" {
@@ -233,6 +239,9 @@ func (l *launch) describe() (err error) {
 		if err := l.Host.CheckSNP(); err != nil {
 			l.obstacle(err)
 		}
+	}
+	if l.opt.VMM == vmsa.Krun && l.opt.Mode == SNP {
+		l.Warnings = append(l.Warnings, "libkrun starts a firmware, a kernel and an initrd of its own at addresses of its own, and no OVMF image; only the save areas are measured as it launches them")
 	}
 	if l.opt.Metadata != nil && l.opt.Mode != SNP {
 		return fmt.Errorf("firmware metadata stands for the firmware in mode %s only, not in %s (give the firmware)", SNP, l.opt.Mode)
@@ -380,10 +389,12 @@ func hashTable(g *guest.Guest, in *guest.Inputs) (*hashes.Table, error) {
 	}
 	var kernelErr, cmdlineErr error
 	t.Kernel, kernelErr = in.Kernel.SHA256()
-	if g.AppendSHA256 != nil { // validation holds it against Append
-		t.Cmdline = *g.AppendSHA256
-	} else {
-		t.Cmdline, cmdlineErr = hashes.Cmdline(g.Append)
+	t.Cmdline, cmdlineErr = hashes.Cmdline(g.Append)
+	if sum := g.AppendSHA256; sum != nil {
+		if g.Append != "" && cmdlineErr == nil && t.Cmdline != *sum {
+			cmdlineErr = fmt.Errorf("the command line with its NUL byte has the SHA-256 %x, but %x was given for it (leave one of the two out)", t.Cmdline, *sum)
+		}
+		t.Cmdline = *sum
 	}
 	wg.Wait()
 	if err := errors.Join(kernelErr, initrdErr, cmdlineErr); err != nil {
