@@ -18,8 +18,11 @@ import (
 
 	"github.com/snplaunch/snplaunch/host"
 	"github.com/snplaunch/snplaunch/images"
+	"github.com/snplaunch/snplaunch/launcher"
 	"github.com/snplaunch/snplaunch/measure"
 	"github.com/snplaunch/snplaunch/qmp"
+	"github.com/snplaunch/snplaunch/sim/kvm"
+	"github.com/snplaunch/snplaunch/sim/psp"
 )
 
 // nextQEMU is the distribution's QEMU beside the machine's own.
@@ -288,6 +291,39 @@ func TestLaunchOnAMDs66Tree(t *testing.T) {
 	}
 }
 
+// run meets the same machines: another processor, another kernel, faults.
+func TestRunOnOtherMachines(t *testing.T) {
+	milan, err := psp.ParsePlatform("milan")
+	if err != nil {
+		t.Fatal(err)
+	}
+	amd, err := kvm.ParseProfile("amd-6.6")
+	if err != nil {
+		t.Fatal(err)
+	}
+	refusing, err := kvm.ParseFault("SNP_LAUNCH_FINISH:1=BAD_SIGNATURE")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name    string
+		machine launcher.Simulation
+		verdict launcher.Verdict
+		stderr  string
+	}{
+		{"Milan", launcher.Simulation{Platform: &milan}, launcher.VerdictMatch, ""},
+		{"AMD's 6.6 tree", launcher.Simulation{Kernel: amd}, launcher.VerdictLaunchFailed, "SNP_LAUNCH_FINISH ret=-5 fw_error=11 'Bad measurement'"},
+		{"firmware that refuses", launcher.Simulation{Faults: []kvm.Fault{refusing}}, launcher.VerdictLaunchFailed, "SNP_LAUNCH_FINISH ret=-5 fw_error=10 'Bad signature'"},
+	} {
+		o := options(t)
+		o.LaunchOnly, o.Simulation = true, c.machine
+		res := launch(t, aGuest(t), o)
+		if res.Verdict != c.verdict || !contains(res.Stderr, c.stderr) {
+			t.Errorf("%s: verdict %s, want %s\n%s", c.name, res.Verdict, c.verdict, res.Stderr)
+		}
+	}
+}
+
 // Values that do not exist are told with the nearest that does.
 func TestSimExecUsage(t *testing.T) {
 	for _, c := range []struct {
@@ -311,4 +347,3 @@ func TestSimExecUsage(t *testing.T) {
 		t.Errorf("a report that cannot be written: %v\n%s", err, stderr)
 	}
 }
-

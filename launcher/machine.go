@@ -26,17 +26,21 @@ type simulated struct {
 
 // newSimulated makes the host. The simulated root key is made on first use and
 // kept in dir.
-func newSimulated(dir string, hold bool, progress func(string)) (*simulated, error) {
+func newSimulated(dir string, machine Simulation, progress func(string)) (*simulated, error) {
 	ca, err := psp.LoadOrCreateCA(dir, func() { progress("making a root key for the software SNP host (once per user)") })
 	if err != nil {
 		return nil, err
 	}
-	platform, err := psp.New(psp.DefaultConfig(), ca)
+	config := psp.DefaultConfig()
+	if machine.Platform != nil {
+		config = *machine.Platform
+	}
+	platform, err := psp.New(config, ca)
 	if err != nil {
 		return nil, fmt.Errorf("software SNP host: %w", err)
 	}
 	s := &simulated{platform: platform, finished: make(chan struct{})}
-	s.host = kvm.NewHost(platform, kvm.Options{Hold: hold, Observe: s.observe})
+	s.host = kvm.NewHost(platform, kvm.Options{Hold: true, Profile: machine.Kernel, Faults: machine.Faults, Observe: s.observe})
 	return s, nil
 }
 

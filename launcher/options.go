@@ -4,6 +4,8 @@ import (
 	"io"
 	"time"
 
+	"github.com/snplaunch/snplaunch/sim/kvm"
+	"github.com/snplaunch/snplaunch/sim/psp"
 	"github.com/snplaunch/snplaunch/snp"
 )
 
@@ -27,10 +29,20 @@ type Options struct {
 	// Console, Stdout and Stderr take what the guest's serial port and its
 	// command write; nil drops it.
 	Console, Stdout, Stderr io.Writer
+	// Simulation says which machine the software host is, for BackendSim.
+	Simulation Simulation
 	// Progress, when set, is told what is being done.
 	Progress func(string)
 	// Hooks tamper with a launch, for tests that must see it caught.
 	Hooks Hooks
+}
+
+// Simulation is a machine of the software host. Its zero value is the default
+// platform under the default kernel, where nothing goes wrong.
+type Simulation struct {
+	Platform *psp.Config // nil: psp.DefaultConfig
+	Kernel   kvm.Profile
+	Faults   []kvm.Fault
 }
 
 // Hooks change something between two steps that must agree. They exist to

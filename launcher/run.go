@@ -135,7 +135,7 @@ func (r *run) prepare(launch bool) error {
 func (r *run) launchAndAttest(ctx context.Context) error {
 	var config *supervise.Config
 	if r.o.Backend == BackendSim {
-		sim, err := newSimulated(r.o.DataDir, true, r.o.Progress)
+		sim, err := newSimulated(r.o.DataDir, r.o.Simulation, r.o.Progress)
 		if err != nil {
 			return err
 		}

@@ -134,6 +134,16 @@ func TestEncryptOpErrors(t *testing.T) {
 			le.PutUint64(d[0x28:], 0x401)
 			m.must(m.vcpu(0).Ioctl(m, nrSetDebugRegs, m.put(d)))
 		}, cmdFINISH, bytesAt(finish{}.bytes()), unix.EINVAL, unchanged},
+		{"FINISH with a debugger", typeSNP, func(m *machine) {
+			m.start()
+			m.must(m.vcpu(0).Ioctl(m, 0x4048AE9B, m.put(append([]byte{1}, make([]byte, 71)...))))
+		}, cmdFINISH, bytesAt(finish{}.bytes()), unix.EINVAL, unchanged},
+		{"FINISH after a debugger", typeSNP, func(m *machine) {
+			m.start()
+			v := m.vcpu(0)
+			m.must(v.Ioctl(m, 0x4048AE9B, m.put(append([]byte{1}, make([]byte, 71)...))))
+			m.must(v.Ioctl(m, 0x4048AE9B, m.put(make([]byte, 72))))
+		}, cmdFINISH, bytesAt(finish{}.bytes()), 0, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			m := newMachine(t, c.typ)

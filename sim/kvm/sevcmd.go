@@ -357,7 +357,7 @@ func (vm *VM) launchFinish(cmd *sevCommand) Answer {
 		return report(unix.EINVAL, 0)
 	}
 	for _, v := range vm.vcpus {
-		if v.protected || v.dr7()&^dr7Fixed != 0 {
+		if v.protected || v.debugged || v.dr7()&^dr7Fixed != 0 {
 			return report(unix.EINVAL, 0)
 		}
 		page := v.vmsaPage(vm.vmsaFeatures)

@@ -20,7 +20,7 @@ func (m *machine) state() string {
 		fmt.Fprintln(&b, g.LaunchDigest(), g.Policy(), g.Updates())
 	}
 	for _, v := range m.vm.vcpus {
-		fmt.Fprintln(&b, v.id, v.protected, v.vmsaPage(1))
+		fmt.Fprintln(&b, v.id, v.protected, v.debugged, v.vmsaPage(1))
 	}
 	fmt.Fprintln(&b, m.vm.attributes, m.vm.hasIRQChip, m.vm.hasPIT, m.vm.dead)
 	taken := 0

@@ -15,6 +15,7 @@ type VCPU struct {
 	id        uint32
 	run       []byte // struct kvm_run, shared with the caller
 	vmsa      []byte // its save area, as measured
+	debugged  bool   // KVM_SET_GUEST_DEBUG has taken its debug registers
 	protected bool   // its save area has been measured: registers are out of reach
 
 	regs      [regsSize]byte
@@ -33,6 +34,9 @@ type VCPU struct {
 const (
 	defaultTSCKHz = 2_000_000
 	mpUninit      = 1
+
+	guestDebugSize   = 72
+	guestDebugEnable = 1
 )
 
 // createVCPU answers KVM_CREATE_VCPU; the argument is the APIC id.
@@ -187,6 +191,14 @@ func (v *VCPU) ioctl(c Caller, request uint32, arg uint64) Answer {
 		return ok()
 	case ioGetTSCKHz:
 		return value(int64(v.tscKHz))
+	case ioSetGuestDebug: // struct kvm_guest_debug: control u32, pad u32, debugreg[8] u64
+		b, e := load(c, arg, guestDebugSize)
+		if e != 0 {
+			return fail(e)
+		}
+		before := v.debugged
+		v.debugged = readU32(b)&guestDebugEnable != 0
+		return Answer{Undo: func() { v.debugged = before }}
 	case ioTPRAccess, ioSetVAPICAddr, ioSetupMCE, ioKVMClockCtrl, ioSetSignalMask, ioNMI, ioInterrupt, ioX86SetMCE:
 		return ok() // devices of a machine that never runs
 	case ioEnableCap:
@@ -207,6 +219,9 @@ func (v *VCPU) enter(c Caller) Answer {
 	vm := v.vm
 	if vm.typ == vmSNP && !vm.launched {
 		return fail(unix.EINVAL)
+	}
+	if vm.typ != vmSNP {
+		vm.host.opts.Logf("a VM that is no SNP guest runs nothing on the software SNP host")
 	}
 	vm.host.observe(Event{Kind: EventRun, PID: c.PID(), VM: vm, Guest: vm.guest})
 	shutdown := func() {
