@@ -33,8 +33,11 @@ func TestHandlerGetter(t *testing.T) {
 			return
 		}
 		w.Header().Set("Content-Type", "application/test")
-		io.WriteString(w, "one")
-		io.WriteString(w, " two")
+		for _, part := range []string{"one", " two"} {
+			if _, err := io.WriteString(w, part); err != nil {
+				t.Error(err)
+			}
+		}
 	})}
 	const url = "https://kdsintf.amd.com/vcek/v1/Milan/crl?a=b"
 	if b, err := g.Get(url); err != nil || string(b) != "one two" || asked != "GET "+url {

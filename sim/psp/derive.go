@@ -55,7 +55,9 @@ func (g *Guest) keyResponse(vmpck uint32, version uint8, req []byte) []byte {
 		mac.Write([]byte("VMRK"))
 		mac.Write(g.vmrk[:])
 	case vlek: // belongs to the provider
-		mac.Write([]byte("VLEK" + g.platform.cfg.cspID()))
+		provider := sha256.Sum256([]byte(g.platform.cfg.cspID()))
+		mac.Write([]byte("VLEK"))
+		mac.Write(provider[:])
 	default:
 		mac.Write([]byte("VCEK"))
 		mac.Write(id[:])
