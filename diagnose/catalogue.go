@@ -1,7 +1,5 @@
 package diagnose
 
-import "regexp"
-
 // rank orders what different lines of one output say: the lower, the closer
 // to the cause.
 type rank int
@@ -22,7 +20,7 @@ type launchEntry struct {
 	id        string
 	command   string // empty: any
 	ret, fw   int
-	and       *regexp.Regexp // must be found elsewhere in the output; its groups fill cause and advice
+	and       pattern // must be found elsewhere in the output; its groups fill cause and advice
 	cause     string
 	advice    string
 	reference string
@@ -33,7 +31,7 @@ type launchEntry struct {
 type messageEntry struct {
 	id        string
 	rank      rank
-	re        *regexp.Regexp
+	re        pattern
 	cause     string
 	advice    string
 	reference string
@@ -128,14 +126,14 @@ var launches = []launchEntry{
 	// SNP_LAUNCH_UPDATE.
 	{
 		id: "update-cpuid", command: update, ret: -5, fw: 0x16,
-		and:       regexp.MustCompile(`SEV-SNP: CPUID validation failed for function (0x[0-9a-f]+), index: (0x[0-9a-f]+)[^\r\n]*`),
+		and:       expression(`SEV-SNP: CPUID validation failed for function (0x[0-9a-f]+), index: (0x[0-9a-f]+)[^\r\n]*`),
 		cause:     "The firmware refused the CPUID page: in leaf $1, subleaf $2 the guest's CPU model promises what this processor's policy for SNP guests does not allow.",
 		advice:    "Use a CPU model made for it (EPYC-v4, EPYC-Rome-v3, EPYC-Milan-v2, EPYC-Genoa; an unversioned EPYC means v1, whose cache leaf 0x8000001d is refused) and drop the feature that leaf $1 names.",
 		reference: abiUpdate + ", CPUID page; https://github.com/NVIDIA/nvtrust/issues/91",
 	},
 	{
 		id: "update-cpuid", command: update, ret: -5, fw: 0x16,
-		and:       regexp.MustCompile(`SEV-SNP: CPUID validation failed due to count mismatch[^\r\n]*|SEV-SNP: failed update CPUID page`),
+		and:       expression(`SEV-SNP: CPUID validation failed due to count mismatch[^\r\n]*|SEV-SNP: failed update CPUID page`),
 		cause:     "The firmware refused the CPUID page.",
 		advice:    "Use a CPU model made for it (EPYC-v4, EPYC-Rome-v3, EPYC-Milan-v2, EPYC-Genoa) without extra features.",
 		reference: abiUpdate + ", CPUID page; https://github.com/NVIDIA/nvtrust/issues/91",
@@ -208,67 +206,67 @@ var launches = []launchEntry{
 var messages = []messageEntry{
 	// What the host or QEMU lacks.
 	{
-		id: "kvm-device", re: regexp.MustCompile(`Could not access KVM kernel module: (.*)`),
+		id: "kvm-device", re: expression(`Could not access KVM kernel module: (.*)`),
 		cause:     "QEMU cannot open /dev/kvm: $1.",
 		advice:    "Load kvm_amd and join the group that owns /dev/kvm (usually kvm), or use the software SNP host.",
 		reference: "QEMU accel/kvm/kvm-all.c",
 	},
 	{
-		id: "kvm-no-snp", re: regexp.MustCompile(`vm-type (?:SEV-SNP|snp) not supported by KVM`),
+		id: "kvm-no-snp", re: expression(`vm-type (?:SEV-SNP|snp) not supported by KVM`),
 		cause:     "This host's KVM offers no SNP guests: no AMD EPYC processor with SNP, SNP off in the BIOS or in kvm_amd, or a kernel before 6.11.",
 		advice:    "Use Linux 6.11 or newer on a host where /sys/module/kvm_amd/parameters/sev_snp says Y, or the software SNP host.",
 		reference: "QEMU target/i386/kvm/kvm.c; Linux KVM_CAP_VM_TYPES; https://github.com/stefano-garzarella/snp-svsm-vtpm/issues/3",
 	},
 	{
-		id: "kvm-no-guest-memfd", re: regexp.MustCompile(`KVM does not support guest_memfd`),
+		id: "kvm-no-guest-memfd", re: expression(`KVM does not support guest_memfd`),
 		cause:     "The host's kernel was built without guest_memfd (CONFIG_KVM_PRIVATE_MEM), which SNP guests live in.",
 		advice:    "Use Linux 6.11 or newer with CONFIG_KVM_AMD_SEV=y.",
 		reference: "QEMU accel/kvm/kvm-all.c; https://github.com/coconut-svsm/svsm/issues/409",
 	},
 	{
-		id: "guest-memfd", re: regexp.MustCompile(`Error creating KVM guest_memfd: (.*)`),
+		id: "guest-memfd", re: expression(`Error creating KVM guest_memfd: (.*)`),
 		cause:     "KVM refused to create private memory for the guest: $1.",
 		advice:    "Give the guest less memory than the host has free, and check the limits of the user and of the container.",
 		reference: "QEMU accel/kvm/kvm-all.c",
 	},
 	{
-		id: "kvm-required", re: regexp.MustCompile(`cannot set up private guest memory for (\S+): KVM required`),
+		id: "kvm-required", re: expression(`cannot set up private guest memory for (\S+): KVM required`),
 		cause:     "$1 needs KVM, and QEMU runs with another accelerator.",
 		advice:    "Add -accel kvm, with the software SNP host where there is no SNP hardware.",
 		reference: "QEMU hw/core/machine.c",
 	},
 	{
-		id: "cbitpos", re: regexp.MustCompile(`(?:\b(?:sev|kvm)_\w+: )?cbitpos check failed, host '(-?\d+)' requested '(-?\d+)'`),
+		id: "cbitpos", re: expression(`(?:\b(?:sev|kvm)_\w+: )?cbitpos check failed, host '(-?\d+)' requested '(-?\d+)'`),
 		cause:     "cbitpos=$2 was given, and the processor says $1 (CPUID 0x8000001f, EBX bits 5:0).",
 		advice:    "Use cbitpos=$1; it is not measured.",
 		reference: qemuSEV + ", sev_common_kvm_init",
 	},
 	{
-		id: "reduced-phys-bits-missing", re: regexp.MustCompile(`Parameter 'reduced-phys-bits' is missing`),
+		id: "reduced-phys-bits-missing", re: expression(`Parameter 'reduced-phys-bits' is missing`),
 		cause:     "-object sev-snp-guest was given without reduced-phys-bits.",
 		advice:    "Add reduced-phys-bits=1; it is not measured.",
 		reference: qemuSEV,
 	},
 	{
-		id: "reduced-phys-bits-range", re: regexp.MustCompile(`(?:\b(?:sev|kvm)_\w+: )?reduced_phys_bits check failed, it should be in the range of 1 to 63, requested '(-?\d+)'`),
+		id: "reduced-phys-bits-range", re: expression(`(?:\b(?:sev|kvm)_\w+: )?reduced_phys_bits check failed, it should be in the range of 1 to 63, requested '(-?\d+)'`),
 		cause:     "reduced-phys-bits=$1 was given, and QEMU takes 1 to 63.",
 		advice:    "Use reduced-phys-bits=1; it is not measured.",
 		reference: qemuSEV + ", sev_common_kvm_init",
 	},
 	{
-		id: "sev-device-missing", re: regexp.MustCompile(`sev\w*_kvm_init: Failed to open (\S+) 'No such file or directory'`),
+		id: "sev-device-missing", re: expression(`sev\w*_kvm_init: Failed to open (\S+) 'No such file or directory'`),
 		cause:     "The device $1 of the AMD Secure Processor is not there: the ccp module is not loaded, SEV is off in the BIOS, or a container or libvirt's name space does not show it.",
 		advice:    "Load it with modprobe ccp, pass the device into the container, or use the software SNP host.",
 		reference: qemuSEV + ", sev_common_kvm_init; https://github.com/AMDESE/qemu/issues/12",
 	},
 	{
-		id: "sev-device-permission", re: regexp.MustCompile(`sev\w*_kvm_init: Failed to open (\S+) '(.*)'`),
+		id: "sev-device-permission", re: expression(`sev\w*_kvm_init: Failed to open (\S+) '(.*)'`),
 		cause:     "QEMU cannot open $1: $2.",
 		advice:    "Give QEMU's user read and write access to $1, with a udev rule or the device list of the container or of libvirt.",
 		reference: qemuSEV + ", sev_common_kvm_init; https://github.com/AMDESE/qemu/issues/12",
 	},
 	{
-		id: "sev-features", re: regexp.MustCompile(`(?:\b(?:sev|kvm)_\w+: )?(?:failed to query supported sev_features|host kernel does not support the requested SEV configuration)\b`),
+		id: "sev-features", re: expression(`(?:\b(?:sev|kvm)_\w+: )?(?:failed to query supported sev_features|host kernel does not support the requested SEV configuration)\b`),
 		cause:     "The host's kernel does not offer the VMSA features that the guest asks for.",
 		advice:    "Drop the extra SEV features, or use a newer host kernel.",
 		reference: qemuSEV,
@@ -276,61 +274,61 @@ var messages = []messageEntry{
 
 	// The command line.
 	{
-		id: "no-snp-object", re: regexp.MustCompile(`Parameter 'qom-type' does not accept value '(sev-snp-guest|memory-backend-memfd-private|igvm-cfg)'`),
+		id: "no-snp-object", re: expression(`Parameter 'qom-type' does not accept value '(sev-snp-guest|memory-backend-memfd-private|igvm-cfg)'`),
 		cause:     "This QEMU does not know the object $1: sev-snp-guest came with QEMU 9.1, igvm-cfg needs a build with IGVM, and memory-backend-memfd-private was never upstream.",
 		advice:    "Use QEMU 9.1 or newer, and for memory plain RAM or memory-backend-memfd.",
 		reference: "QEMU qapi/qom.json; https://github.com/coconut-svsm/svsm/issues/680, 375",
 	},
 	{
-		id: "unknown-property", re: regexp.MustCompile(`Invalid parameter '(kernel-hashes|certs-path|auth-key-enabled|init-flags|igvm-file|discard)'`),
+		id: "unknown-property", re: expression(`Invalid parameter '(kernel-hashes|certs-path|auth-key-enabled|init-flags|igvm-file|discard)'`),
 		cause:     "This QEMU's sev-snp-guest has no property $1, which comes from another version or from a development tree.",
 		advice:    "Use upstream names: author-key-enabled for auth-key-enabled, an igvm-cfg object for igvm-file, and none for certs-path, init-flags and discard.",
 		reference: "QEMU qapi/qom.json; " + threads + "124",
 	},
 	{
-		id: "object-missing", re: regexp.MustCompile(`(?:Device|No such memory encryption object) '([^']+)'(?: not found)?$`),
+		id: "object-missing", re: expression(`(?:Device|No such memory encryption object) '([^']+)'(?: not found)?$`),
 		cause:     "The command line refers to '$1', most likely in -machine confidential-guest-support=, and no object has that id.",
 		advice:    "Use the same id in -machine confidential-guest-support= and in -object sev-snp-guest,id=.",
 		reference: "QEMU hw/core/machine.c",
 	},
 	{
-		id: "id-block-length", re: regexp.MustCompile(`parameter length of (\d+) not equal to 96$`),
+		id: "id-block-length", re: expression(`parameter length of (\d+) not equal to 96$`),
 		cause:     "id-block holds $1 bytes, and an ID block has 96.",
 		advice:    "Give the base64 text of the 96 bytes themselves, not a path, and not the ID authentication information.",
 		reference: qemuSEV + ", sev_snp_guest_set_id_block",
 	},
 	{
-		id: "id-auth-length", re: regexp.MustCompile(`parameter length:ID_AUTH (\d+) exceeds max of 4096$`),
+		id: "id-auth-length", re: expression(`parameter length:ID_AUTH (\d+) exceeds max of 4096$`),
 		cause:     "id-auth holds $1 bytes, and ID authentication information has 4096.",
 		advice:    "Give the base64 text of the 4096 bytes themselves.",
 		reference: qemuSEV + ", sev_snp_guest_set_id_auth",
 	},
 	{
-		id: "host-data-length", re: regexp.MustCompile(`parameter length of (\d+) not equal to 32$`),
+		id: "host-data-length", re: expression(`parameter length of (\d+) not equal to 32$`),
 		cause:     "host-data holds $1 bytes, and HOST_DATA has 32.",
 		advice:    "Give the base64 text of exactly 32 bytes, such as a SHA-256 digest.",
 		reference: qemuSEV + ", sev_snp_guest_set_host_data",
 	},
 	{
-		id: "workarounds-length", re: regexp.MustCompile(`parameter length of (\d+) exceeds max of 16$`),
+		id: "workarounds-length", re: expression(`parameter length of (\d+) exceeds max of 16$`),
 		cause:     "guest-visible-workarounds holds $1 bytes, and GOSVW has 16.",
 		advice:    "Give the base64 text of at most 16 bytes, or leave the property out.",
 		reference: qemuSEV + ", sev_snp_guest_set_guest_visible_workarounds",
 	},
 	{
-		id: "base64", re: regexp.MustCompile(`Base64 data (?:contains invalid characters|contains embedded NUL characters|is not NUL terminated)`),
+		id: "base64", re: expression(`Base64 data (?:contains invalid characters|contains embedded NUL characters|is not NUL terminated)`),
 		cause:     "A property of sev-snp-guest that takes base64 (id-block, id-auth, host-data or guest-visible-workarounds) got something else, such as a path or hexadecimal digits.",
 		advice:    "Give the base64 text of the bytes themselves.",
 		reference: qemuSEV + "; QEMU util/base64.c",
 	},
 	{
-		id: "smm", re: regexp.MustCompile(`SEV-SNP does not support SMM\.?`),
+		id: "smm", re: expression(`SEV-SNP does not support SMM\.?`),
 		cause:     "The machine has system management mode on, which the hypervisor could use to look into the guest.",
 		advice:    "Drop smm=on from -machine, or say smm=off.",
 		reference: qemuSEV,
 	},
 	{
-		id: "irqchip", re: regexp.MustCompile(`(?:\b(?:sev|kvm)_\w+: )?SEV-ES guests require in-kernel irqchip ?support`),
+		id: "irqchip", re: expression(`(?:\b(?:sev|kvm)_\w+: )?SEV-ES guests require in-kernel irqchip ?support`),
 		cause:     "The interrupt controllers are not wholly in the kernel (kernel-irqchip=split or off).",
 		advice:    "Drop kernel-irqchip= from -machine and -accel, or say kernel-irqchip=on.",
 		reference: qemuSEV,
@@ -338,49 +336,49 @@ var messages = []messageEntry{
 
 	// The firmware image.
 	{
-		id: "firmware-file", re: regexp.MustCompile(`could not load PC BIOS '([^']*)'`),
+		id: "firmware-file", re: expression(`could not load PC BIOS '([^']*)'`),
 		cause:     "QEMU cannot load the firmware $1: the file is not there, or its size is not a multiple of 64 KiB, as with an OVMF_CODE file that is only one half of a flash image.",
 		advice:    "Give -bios the one-piece OVMF image (OVMF.fd, or OVMF.amdsev.fd for kernel hashes).",
 		reference: "QEMU hw/i386/x86-common.c, x86_bios_rom_init",
 	},
 	{
-		id: "firmware-no-table", re: regexp.MustCompile(`SEV information block/Firmware GUID Table block not found in pflash rom`),
+		id: "firmware-no-table", re: expression(`SEV information block/Firmware GUID Table block not found in pflash rom`),
 		cause:     "The firmware has no GUIDed table at its end, so it is not a whole OVMF image: a VARS file, SeaBIOS, a 32-bit or a truncated build.",
 		advice:    "Give -bios the one-piece OVMF image (OVMF.fd, or OVMF.amdsev.fd for kernel hashes).",
 		reference: qemuSEV + "; https://github.com/kata-containers/kata-containers/issues/9724",
 	},
 	{
-		id: "firmware-no-metadata", re: regexp.MustCompile(`(?:\b(?:sev|kvm)_\w+: )?Failed to locate SEV metadata header`),
+		id: "firmware-no-metadata", re: expression(`(?:\b(?:sev|kvm)_\w+: )?Failed to locate SEV metadata header`),
 		cause:     "The firmware has no SEV metadata, which lists the pages that SNP needs: it is older than OVMF's SNP support or was built without it.",
 		advice:    "Use an OVMF with SEV-SNP support, built from edk2's OvmfPkgX64.dsc or AmdSevX64.dsc.",
 		reference: qemuSEV + ", sev_snp_launch_finish",
 	},
 	{
-		id: "firmware-no-hashes", re: regexp.MustCompile(`SEV: (?:guest firmware hashes table area is invalid.*|kernel specified but guest firmware has no hashes table GUID)`),
+		id: "firmware-no-hashes", re: expression(`SEV: (?:guest firmware hashes table area is invalid.*|kernel specified but guest firmware has no hashes table GUID)`),
 		cause:     "kernel-hashes=on was given, and this firmware has no place for the table of kernel hashes: only the AmdSev build of OVMF has one.",
 		advice:    "Use the firmware built from OvmfPkg/AmdSev/AmdSevX64.dsc (Debian's package ovmf-amdsev), or drop kernel-hashes=on and with it the proof of what kernel was loaded.",
 		reference: qemuSEV + ", sev_add_kernel_loader_hashes; " + threads + "262, 93",
 	},
 	{
-		id: "kernel-hashes-no-kernel", re: regexp.MustCompile(`\S*: Assertion .sev_snp->kernel_hashes_data. failed\.?`),
+		id: "kernel-hashes-no-kernel", re: expression(`\S*: Assertion .sev_snp->kernel_hashes_data. failed\.?`),
 		cause:     "kernel-hashes=on was given without a Linux kernel to hash: no -kernel, or one that QEMU's Linux loader does not take, such as ELF or multiboot.",
 		advice:    "Give a bzImage or a unified kernel image with -kernel, or say kernel-hashes=off.",
 		reference: qemuSEV + ", snp_launch_update_kernel_hashes; https://github.com/kata-containers/kata-containers/issues/11785",
 	},
 	{
-		id: "pflash", re: regexp.MustCompile(`(?:\b(?:sev|kvm)_\w+: )?KVM_SET_USER_MEMORY_REGION2 failed, slot=\d+, start=(0x[0-9a-f]+), size=(0x[0-9a-f]+), flags=0x2, .*`),
+		id: "pflash", re: expression(`(?:\b(?:sev|kvm)_\w+: )?KVM_SET_USER_MEMORY_REGION2 failed, slot=\d+, start=(0x[0-9a-f]+), size=(0x[0-9a-f]+), flags=0x2, .*`),
 		cause:     "KVM refused read-only memory at $1 (size $2), as flash is: SNP guests cannot have any.",
 		advice:    "Give the one-piece firmware with -bios and drop every pflash drive.",
 		reference: "QEMU accel/kvm/kvm-all.c; " + threads + "236, 242",
 	},
 	{
-		id: "memory-region", re: regexp.MustCompile(`(?:\b(?:sev|kvm)_\w+: )?KVM_SET_USER_MEMORY_REGION2 failed, slot=\d+, start=(0x[0-9a-f]+), size=(0x[0-9a-f]+), .*`),
+		id: "memory-region", re: expression(`(?:\b(?:sev|kvm)_\w+: )?KVM_SET_USER_MEMORY_REGION2 failed, slot=\d+, start=(0x[0-9a-f]+), size=(0x[0-9a-f]+), .*`),
 		cause:     "KVM refused the guest memory at $1 (size $2).",
 		advice:    "Use plain RAM or memory-backend-memfd, no overlapping devices, and a QEMU and host kernel of about the same age.",
 		reference: "QEMU accel/kvm/kvm-all.c; Linux virt/kvm/kvm_main.c, __kvm_set_memory_region",
 	},
 	{
-		id: "memory-attributes", re: regexp.MustCompile(`failed to set memory \((0x[0-9a-f]+)\+(0x[0-9a-f]+)\) with attr 0x8 error '(.*)'`),
+		id: "memory-attributes", re: expression(`failed to set memory \((0x[0-9a-f]+)\+(0x[0-9a-f]+)\) with attr 0x8 error '(.*)'`),
 		cause:     "KVM refused to make the memory at $1 (size $2) private: $3.",
 		advice:    "Use a host kernel with CONFIG_KVM_AMD_SEV=y and a QEMU of about the same age.",
 		reference: "QEMU accel/kvm/kvm-all.c; Linux virt/kvm/kvm_main.c, KVM_SET_MEMORY_ATTRIBUTES",
@@ -388,25 +386,25 @@ var messages = []messageEntry{
 
 	// After the launch.
 	{
-		id: "reset", re: regexp.MustCompile(`cpus are not resettable, terminating`),
+		id: "reset", re: expression(`cpus are not resettable, terminating`),
 		cause:     "The guest asked for a reset, or its kernel panicked, and the registers of an SNP guest cannot be reset.",
 		advice:    "Read the guest's console for the reason, and start a new VM instead of rebooting.",
 		reference: "QEMU system/runstate.c",
 	},
 	{
-		id: "not-private-memory", re: regexp.MustCompile(`Convert non guest_memfd backed memory region \((0x[0-9a-f]+) ?,\+ ?(0x[0-9a-f]+)\) to (?:private|shared)`),
+		id: "not-private-memory", re: expression(`Convert non guest_memfd backed memory region \((0x[0-9a-f]+) ?,\+ ?(0x[0-9a-f]+)\) to (?:private|shared)`),
 		cause:     "The guest asked to make the memory at $1 (size $2) private, where QEMU has a device or no private memory.",
 		advice:    "Use a one-piece OVMF of about the age of this QEMU.",
 		reference: "QEMU accel/kvm/kvm-all.c, kvm_convert_memory; " + threads + "236",
 	},
 	{
-		id: "kvm-exit-reason", re: regexp.MustCompile(`KVM: unknown exit reason (\d+)`),
+		id: "kvm-exit-reason", re: expression(`KVM: unknown exit reason (\d+)`),
 		cause:     "KVM left the guest for reason $1, which this QEMU does not know.",
 		advice:    "Use a QEMU as new as the host's kernel.",
 		reference: "Linux include/uapi/linux/kvm.h; " + threads + "182",
 	},
 	{
-		id: "kvm-run", re: regexp.MustCompile(`error: kvm run failed (.*)|KVM internal error\. Suberror: \d+`),
+		id: "kvm-run", re: expression(`error: kvm run failed (.*)|KVM internal error\. Suberror: \d+`),
 		cause:     "KVM could not go on running the guest; the registers that QEMU prints are not those of an SNP guest, whose state is encrypted.",
 		advice:    "Look in the host's kernel log for RMP faults and unexpected #VC, and use an OVMF and a guest kernel (5.19 or newer) that fit the host.",
 		reference: threads + "138, 232",
@@ -414,31 +412,31 @@ var messages = []messageEntry{
 
 	// Lines that follow a failure.
 	{
-		id: "no-encryption-context", rank: rankConsequence, re: regexp.MustCompile(`(?:\b(?:sev|kvm)_\w+: )?failed to create encryption context`),
+		id: "no-encryption-context", rank: rankConsequence, re: expression(`(?:\b(?:sev|kvm)_\w+: )?failed to create encryption context`),
 		cause:     "QEMU could not prepare the SNP guest and gives no return value: KVM refuses to pass the guest's page-state hypercalls to QEMU (KVM_CAP_EXIT_HYPERCALL).",
 		advice:    "Use a host kernel with KVM's SNP support (6.11 or newer).",
 		reference: qemuSEV + ", sev_snp_kvm_init",
 	},
 	{
-		id: "memory-not-private", rank: rankConsequence, re: regexp.MustCompile(`(?:\b(?:sev|kvm)_\w+: )?failed to set memory attribute private(?:: (.*))?`),
+		id: "memory-not-private", rank: rankConsequence, re: expression(`(?:\b(?:sev|kvm)_\w+: )?failed to set memory attribute private(?:: (.*))?`),
 		cause:     "KVM refused to make guest memory private.",
 		advice:    "Use a host kernel with CONFIG_KVM_AMD_SEV=y and a QEMU of about the same age.",
 		reference: "QEMU accel/kvm/kvm-all.c",
 	},
 	{
-		id: "cpuid-page", rank: rankConsequence, re: regexp.MustCompile(`SEV-SNP: (?:CPUID validation failed|failed update CPUID page|failed to generate CPUID table information|CPUID entry count).*`),
+		id: "cpuid-page", rank: rankConsequence, re: expression(`SEV-SNP: (?:CPUID validation failed|failed update CPUID page|failed to generate CPUID table information|CPUID entry count).*`),
 		cause:     "The guest's CPUID page could not be made or was refused by the firmware.",
 		advice:    "Use a CPU model made for it (EPYC-v4, EPYC-Rome-v3, EPYC-Milan-v2, EPYC-Genoa) without extra features.",
 		reference: abiUpdate + ", CPUID page",
 	},
 	{
-		id: "reset-vector", rank: rankConsequence, re: regexp.MustCompile(`failed to locate and/or save reset vector`),
+		id: "reset-vector", rank: rankConsequence, re: expression(`failed to locate and/or save reset vector`),
 		cause:     "The firmware does not say where the other vCPUs start: it is not a whole OVMF image.",
 		advice:    "Give -bios the one-piece OVMF image (OVMF.fd, or OVMF.amdsev.fd for kernel hashes).",
 		reference: qemuSEV,
 	},
 	{
-		id: "kvm-init", rank: rankEnd, re: regexp.MustCompile(`failed to initialize kvm: (.*)`),
+		id: "kvm-init", rank: rankEnd, re: expression(`failed to initialize kvm: (.*)`),
 		cause:     "KVM could not be set up for this guest ($1), and the line that says why is missing.",
 		advice:    "Keep the whole of QEMU's standard error: the reason is in the lines before.",
 		reference: "QEMU accel/kvm/kvm-all.c",

@@ -2,7 +2,6 @@ package diagnose
 
 import (
 	"fmt"
-	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -14,11 +13,11 @@ import (
 // launch command. Some versions print a function's name before it.
 var launchLines = []struct {
 	command string // empty: the match's first group
-	re      *regexp.Regexp
+	re      pattern
 }{
-	{"", regexp.MustCompile(`(?:\b(?:sev|kvm)_\w+: )?(SNP_LAUNCH_(?:START|UPDATE|FINISH)) ret=(-?\d{1,9}) fw_error=(-?\d{1,9})\b(?: '[^']*')?`)},
-	{"KVM_SEV_INIT2", regexp.MustCompile(`(?:\b(?:sev|kvm)_\w+: )?(failed to initialize) ret=(-?\d{1,9}) fw_error=(-?\d{1,9})\b(?: '[^']*')?`)},
-	{"SNP_PLATFORM_STATUS", regexp.MustCompile(`(?:\b(?:sev|kvm)_\w+: )?(failed to get platform status) ret=(-?\d{1,9}) fw_error='(-?\d{1,9})(?:: [^']*)?'`)},
+	{"", expression(`(?:\b(?:sev|kvm)_\w+: )?(SNP_LAUNCH_(?:START|UPDATE|FINISH)) ret=(-?\d{1,9}) fw_error=(-?\d{1,9})\b(?: '[^']*')?`)},
+	{"KVM_SEV_INIT2", expression(`(?:\b(?:sev|kvm)_\w+: )?(failed to initialize) ret=(-?\d{1,9}) fw_error=(-?\d{1,9})\b(?: '[^']*')?`)},
+	{"SNP_PLATFORM_STATUS", expression(`(?:\b(?:sev|kvm)_\w+: )?(failed to get platform status) ret=(-?\d{1,9}) fw_error='(-?\d{1,9})(?:: [^']*)?'`)},
 }
 
 // ParseQEMU finds in QEMU's standard error why the launch failed, whatever
@@ -44,7 +43,7 @@ func ParseQEMU(stderr string) *Failure {
 // want to see more.
 func parseLine(line, all string) (*Failure, rank) {
 	for _, l := range launchLines {
-		m := l.re.FindStringSubmatch(line)
+		m := l.re().FindStringSubmatch(line)
 		if m == nil {
 			continue
 		}
@@ -58,12 +57,12 @@ func parseLine(line, all string) (*Failure, rank) {
 	}
 	for i := range messages {
 		e := &messages[i]
-		at := e.re.FindStringSubmatchIndex(line)
+		at := e.re().FindStringSubmatchIndex(line)
 		if at == nil {
 			continue
 		}
 		fill := func(template string) string {
-			return clean(string(e.re.ExpandString(nil, template, line, at)))
+			return clean(string(e.re().ExpandString(nil, template, line, at)))
 		}
 		return &Failure{
 			ID: e.id, FWStatus: snp.StatusNoFWCall,
@@ -93,10 +92,10 @@ func explainLaunch(command string, ret, fw int, message, all string) *Failure {
 			f.Cause, f.Advice = e.cause, e.advice
 			return f
 		}
-		if at := e.and.FindStringSubmatchIndex(all); at != nil {
+		if at := e.and().FindStringSubmatchIndex(all); at != nil {
 			f.Message = clean(f.Message + "; " + all[at[0]:at[1]])
-			f.Cause = clean(string(e.and.ExpandString(nil, e.cause, all, at)))
-			f.Advice = clean(string(e.and.ExpandString(nil, e.advice, all, at)))
+			f.Cause = clean(string(e.and().ExpandString(nil, e.cause, all, at)))
+			f.Advice = clean(string(e.and().ExpandString(nil, e.advice, all, at)))
 			return f
 		}
 	}

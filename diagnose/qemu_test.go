@@ -450,6 +450,9 @@ func TestCatalogue(t *testing.T) {
 		wellFormed(t, tc.name, ParseQEMU(tc.stderr))
 	}
 	for _, e := range launches {
+		if e.and != nil {
+			e.and() // panics where it is no regular expression
+		}
 		if !tested[e.id] {
 			t.Errorf("no test for %s", e.id)
 		}

@@ -6,12 +6,12 @@ import (
 )
 
 // streamBuffer is the size in bytes of each of the two buffers of SHA256: large
-// enough that system calls and hand-overs do not count, small enough to stay in
+// enough that system calls and hand-overs hardly count, small enough to stay in
 // a processor's second-level cache.
-const streamBuffer = 128 << 10
+const streamBuffer = 64 << 10
 
 // SHA256 hashes what r yields and counts its bytes. It takes two buffers of
-// 128 KiB however long the stream: while one is hashed, the other is filled, so
+// 64 KiB however long the stream: while one is hashed, the other is filled, so
 // that neither copying nor a disk is waited for.
 func SHA256(r io.Reader) (sum [32]byte, n int64, err error) {
 	free, full := make(chan []byte, 2), make(chan []byte, 2)

@@ -14,7 +14,7 @@ import (
 // Lengths around the two buffers' sizes, in readers that give what they have in
 // every way that io.Reader allows.
 func TestSHA256(t *testing.T) {
-	const buffer = 128 << 10
+	const buffer = 64 << 10
 	data := make([]byte, 5*buffer)
 	for i := range data {
 		data[i] = byte(i % 251)
@@ -49,7 +49,7 @@ func (h *hesitant) Read([]byte) (int, error) {
 // A stream that breaks off has no digest, wherever it breaks off and with
 // whatever error, io.ErrUnexpectedEOF among them.
 func TestSHA256Errors(t *testing.T) {
-	for _, n := range []int{0, 1, 128 << 10, 200 << 10} {
+	for _, n := range []int{0, 1, 64 << 10, 100 << 10} {
 		for _, want := range []error{errors.New("broken"), io.ErrUnexpectedEOF} {
 			r := io.MultiReader(bytes.NewReader(make([]byte, n)), iotest.ErrReader(want))
 			if sum, _, err := hashes.SHA256(r); err != want || sum != [32]byte{} {

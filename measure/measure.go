@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 
 	"github.com/snplaunch/snplaunch/guest"
@@ -346,7 +345,7 @@ func (r *Result) assemble(g *guest.Guest, opt Options, firmware, svsm []Page) er
 	for _, p := range areas {
 		c.Extend(p.Update)
 	}
-	r.Pages = slices.Concat(firmware, images, areas)
+	r.Pages = append(append(firmware, images...), areas...)
 	r.LaunchDigest = c.LD
 	r.Digest = c.LD[:]
 	return nil

@@ -25,7 +25,7 @@ const (
 )
 
 // firmwareBuffer is how much of a firmware image is read at once, in bytes.
-const firmwareBuffer = 128 << 10
+const firmwareBuffer = 32 << 10
 
 // FirmwarePages reads a firmware image: one NORMAL update for each page, from
 // img.BaseGPA on. Images are mostly padding, so a page that equals its
@@ -34,7 +34,10 @@ func FirmwarePages(r io.ReaderAt, img *ovmf.Image) ([]Page, error) {
 	if img.Size%snp.PageSize != 0 {
 		return nil, fmt.Errorf("%w: %d bytes, want whole pages of %d", ovmf.ErrSize, img.Size, snp.PageSize)
 	}
-	pages := make([]Page, 0, img.Size/snp.PageSize)
+	// Room for what follows, too: most firmware has some 50 pages in its
+	// sections, and a guest a few vCPUs.
+	const more = 64
+	pages := make([]Page, 0, img.Size/snp.PageSize+more)
 	buf := make([]byte, min(firmwareBuffer, img.Size))
 	var last [snp.PageSize]byte
 	var digest snp.ContentDigest
