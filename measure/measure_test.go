@@ -463,20 +463,6 @@ func TestRealFiles(t *testing.T) {
 	}
 }
 
-func BenchmarkMeasure(b *testing.B) {
-	spec := ovmftest.AmdSev()
-	spec.Size = 4 << 20
-	g := on(b, spec)
-	g.Kernel = file(b, "kernel", bytes.Repeat([]byte("kernel"), 2<<20))
-	g.Initrd = file(b, "initrd", bytes.Repeat([]byte("initrd.."), 8<<20))
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, err := run(b, &g); err != nil {
-			b.Fatal(err)
-		}
-	}
-}
-
 // blobVerifier is code that knows the GUID of the kernel's table entry, as
 // EDK2's BlobVerifierLibSevHashes does.
 var blobVerifier = []byte("code\x37\x94\xe7\x4d\xd2\xab\x7f\x42\xb8\x35\xd5\xb1\x72\xd2\x04\x5bmore")

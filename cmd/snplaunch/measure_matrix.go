@@ -282,10 +282,12 @@ func newCellWriter(w *bufio.Writer, format string, a *measure.Axes, head *matrix
 		}
 	case "csv":
 		c := csv.NewWriter(w)
+		record := make([]string, 5)
 		return &cellWriter{
 			begin: func() error { return c.Write([]string{"vcpus", "cpu", "cpu_sig", "guest_features", "launch_digest"}) },
 			cell: func(x matrixCell) error {
-				return c.Write([]string{strconv.Itoa(x.VCPUs), x.CPU, x.CPUSig, x.GuestFeatures, x.LaunchDigest})
+				record[0], record[1], record[2], record[3], record[4] = strconv.Itoa(x.VCPUs), x.CPU, x.CPUSig, x.GuestFeatures, x.LaunchDigest
+				return c.Write(record)
 			},
 			end: func() error { c.Flush(); return c.Error() },
 		}
@@ -336,6 +338,8 @@ func (m *matrixFlags) print(p *measurePrinter, r *measured) error {
 	defer bar.end()
 	const look = 1024 // cells between looks at the clock
 	done := 0
+	var x matrixCell
+	var last measure.Cell // the first with the CPU and features that x has
 	for c := range cells {
 		if done%look == 0 {
 			if err := p.ctx.Err(); err != nil {
@@ -344,7 +348,11 @@ func (m *matrixFlags) print(p *measurePrinter, r *measured) error {
 			bar.at(done, time.Now())
 		}
 		done++
-		x := matrixCell{c.VCPUs, c.CPU.Name, fmt.Sprintf("0x%08x", c.CPU.Signature), fmt.Sprintf("0x%x", c.Features), c.LaunchDigest.String()}
+		if done == 1 || c.CPU != last.CPU || c.Features != last.Features {
+			last = c
+			x.CPU, x.CPUSig, x.GuestFeatures = c.CPU.Name, fmt.Sprintf("0x%08x", c.CPU.Signature), fmt.Sprintf("0x%x", c.Features)
+		}
+		x.VCPUs, x.LaunchDigest = c.VCPUs, c.LaunchDigest.String()
 		if err := out.cell(x); err != nil {
 			return err
 		}
