@@ -63,6 +63,7 @@ func (k *kernel) rmdir(path string) syscall.Errno {
 type descriptor struct {
 	k        *kernel
 	node, fh uint64
+	mode     uint32 // O_RDONLY, O_WRONLY or O_RDWR
 	offset   uint64
 }
 
@@ -79,10 +80,13 @@ func (k *kernel) open(path string, flags uint32) (*descriptor, syscall.Errno) {
 	if out.OpenFlags&fuse.FOPEN_DIRECT_IO == 0 {
 		k.t.Errorf("%s: without FOPEN_DIRECT_IO the kernel caches what it holds", path)
 	}
-	return &descriptor{k: k, node: node, fh: out.Fh}, 0
+	return &descriptor{k: k, node: node, fh: out.Fh, mode: flags & syscall.O_ACCMODE}, 0
 }
 
 func (d *descriptor) read(n int) ([]byte, syscall.Errno) {
+	if d.mode == syscall.O_WRONLY {
+		return nil, syscall.EBADF // the kernel's own answer
+	}
 	buf := make([]byte, n)
 	in := fuse.ReadIn{InHeader: fuse.InHeader{NodeId: d.node}, Fh: d.fh, Offset: d.offset, Size: uint32(n)}
 	res, st := d.k.fs.Read(nil, &in, buf)
@@ -95,6 +99,9 @@ func (d *descriptor) read(n int) ([]byte, syscall.Errno) {
 }
 
 func (d *descriptor) write(b []byte) (int, syscall.Errno) {
+	if d.mode == syscall.O_RDONLY {
+		return 0, syscall.EBADF
+	}
 	in := fuse.WriteIn{InHeader: fuse.InHeader{NodeId: d.node}, Fh: d.fh, Offset: d.offset}
 	n, st := d.k.fs.Write(nil, &in, b)
 	if st == 0 {
