@@ -9,8 +9,8 @@
 // so.
 //
 // Where the kernel does not say that SEV-SNP is active and the host offers the
-// port of package guestdev, /dev/sev-guest is the simulated one. Where SEV-SNP
-// is active it never is.
+// port of package guestdev, /dev/sev-guest is the simulated one, and so is
+// configfs-tsm below /sys/kernel/config. Where SEV-SNP is active they never are.
 package guestagent
 
 // Version is the agent's version, which its hello carries.
