@@ -185,8 +185,8 @@ func TestPublishedVectors(t *testing.T) {
 			t.Errorf("published.json has no vector of kind %q; is it the right file?", kind)
 		}
 	}
-	// What is left is another package's (the HMAC, in idblock's tests), or has
-	// nothing to compare.
+	// What is left is covered elsewhere (the HMAC, in launchmeasure_test.go), or
+	// has nothing to compare.
 	wantLeft := map[string]int{"SEV's launch measurement (HMAC)": 1, "a description of the ID auth layout, without bytes": 1, "the source has no firmware to it": 1}
 	for why, ids := range left {
 		if len(ids) > wantLeft[why] {

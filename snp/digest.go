@@ -70,37 +70,30 @@ func (d KeyDigest) MarshalText() ([]byte, error) { return []byte(d.String()), ni
 // MarshalText makes host data appear as hexadecimal in JSON and YAML.
 func (d HostData) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
 
-// ParseLaunchDigest reads 96 hexadecimal digits of either case, or 64
-// characters of base64. The length tells which it is: nothing is guessed.
+// ParseLaunchDigest reads 96 hexadecimal digits of either case. Other forms, as
+// other tools print them, are for idblock.ParseLaunchDigest.
 func ParseLaunchDigest(s string) (LaunchDigest, error) {
 	var d LaunchDigest
-	err := decodeDigest(d[:], s, "launch digest")
+	err := decodeHex(d[:], s, "launch digest")
 	return d, err
 }
 
 // ParseSHA256 reads a SHA-256: 64 hexadecimal digits of either case, or 44
-// characters of base64.
+// characters of base64. The length tells which it is: nothing is guessed.
 func ParseSHA256(s string) ([32]byte, error) {
 	var d [32]byte
-	err := decodeDigest(d[:], s, "SHA-256")
-	return d, err
-}
-
-// decodeDigest fills dst from hexadecimal or base64, told apart by length.
-func decodeDigest(dst []byte, s, what string) error {
-	if len(s) != base64.StdEncoding.EncodedLen(len(dst)) {
-		if len(s) == 2*len(dst) {
-			return decodeHex(dst, s, what)
+	switch len(s) {
+	case 2 * len(d):
+		err := decodeHex(d[:], s, "SHA-256")
+		return d, err
+	case base64.StdEncoding.EncodedLen(len(d)):
+		raw, err := base64.StdEncoding.Strict().DecodeString(s)
+		if err != nil || len(raw) != len(d) {
+			return d, fmt.Errorf("SHA-256: got %d characters, but they are not base64 of %d bytes (in hexadecimal it has %d digits)", len(s), len(d), 2*len(d))
 		}
-		return fmt.Errorf("%s: got %d characters, want %d hexadecimal digits or %d characters of base64 (%d bytes)",
-			what, len(s), 2*len(dst), base64.StdEncoding.EncodedLen(len(dst)), len(dst))
+		return [32]byte(raw), nil
 	}
-	raw, err := base64.StdEncoding.Strict().DecodeString(s)
-	if err != nil || len(raw) != len(dst) {
-		return fmt.Errorf("%s: got %d characters, but they are not base64 of %d bytes (hexadecimal would have %d digits)", what, len(s), len(dst), 2*len(dst))
-	}
-	copy(dst, raw)
-	return nil
+	return d, fmt.Errorf("SHA-256: got %d characters, want %d hexadecimal digits or %d characters of base64", len(s), 2*len(d), base64.StdEncoding.EncodedLen(len(d)))
 }
 
 // ParseHostData reads 64 hexadecimal digits of either case.

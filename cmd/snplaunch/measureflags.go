@@ -10,9 +10,9 @@ import (
 	"strings"
 
 	"github.com/snplaunch/snplaunch/guest"
+	"github.com/snplaunch/snplaunch/idblock"
 	"github.com/snplaunch/snplaunch/images"
 	"github.com/snplaunch/snplaunch/measure"
-	"github.com/snplaunch/snplaunch/snp"
 	"github.com/snplaunch/snplaunch/vmsa"
 )
 
@@ -70,7 +70,7 @@ func (m *measureFlags) options() (measure.Options, error) {
 		return opt, usageError("--vmm-type: %w", err)
 	}
 	if m.ovmfHash != "" {
-		d, err := snp.ParseLaunchDigest(m.ovmfHash)
+		d, err := idblock.ParseLaunchDigest(m.ovmfHash)
 		if err != nil {
 			return opt, usageError("--snp-ovmf-hash: %w", err)
 		}
@@ -171,7 +171,7 @@ func (m *measureFlags) fromOneVCPU(out *measured, opt measure.Options) error {
 	if g.Firmware != "" || g.HasKernel() || m.ovmfHash+m.metadata+m.metadataOut != "" {
 		return usageError("--one-vcpu-digest stands for firmware, kernel, initrd and command line; leave them out")
 	}
-	one, err := snp.ParseLaunchDigest(m.one)
+	one, err := idblock.ParseLaunchDigest(m.one)
 	if err != nil {
 		return usageError("--one-vcpu-digest: %w", err)
 	}
