@@ -44,6 +44,7 @@ type Result struct {
 	FirmwareSHA256 string            `json:"firmware_sha256"`
 	VCPUs          int               `json:"vcpus"`
 	CPU            string            `json:"cpu"`
+	HostKernel     string            `json:"host_kernel"` // profile that the computed digest assumes
 	Policy         string            `json:"policy"`
 	HostData       *snp.HostData     `json:"host_data"`
 	IDKeyDigest    *snp.KeyDigest    `json:"id_key_digest"`

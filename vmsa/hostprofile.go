@@ -21,7 +21,6 @@ type HostProfile struct {
 
 	amd         bool // one of AMD's trees
 	first, last kernelVersion
-	source      string
 }
 
 // kernelVersion is the part of a kernel's version that matters: 6.11.
@@ -36,32 +35,39 @@ func (v kernelVersion) String() string { return fmt.Sprintf("%d.%d", v.major, v.
 // noLast stands for the kernels to come.
 var noLast = kernelVersion{1 << 30, 0}
 
-// hostProfiles: the first is the default. Sources are commits of Linux
-// (arch/x86/kvm/svm/sev.c) and what those who ran AMD's trees reported.
+// hostProfiles: the first is the default. Commits are Linux's, all about
+// arch/x86/kvm/svm/sev.c; what AMD's trees do is from those who ran them.
 var hostProfiles = []HostProfile{
 	// KVM_SEV_INIT2 takes vmsa_features from the VMM and QEMU gives 0, so that
 	// only SNPActive is left, which KVM adds (4f5defae7089, 4dd5ecacb9a4);
-	// sev_es_sync_vmsa copies the FPU state for VMs that were made by INIT2.
+	// sev_es_sync_vmsa copies the FPU state of VMs that were made by INIT2.
+	// Linux 6.11 is the first release with SNP_LAUNCH_START.
 	{Name: "6.11+", What: "Linux 6.11 and later", SNP: true, Features: SNPActive,
-		first: kernelVersion{6, 11}, last: noLast, source: "Linux 1dfe571c12cf (SNP_LAUNCH_START), 6.11"},
+		first: kernelVersion{6, 11}, last: noLast},
+	// virtee/sev-snp-measure#48 and #49; amd/sev-utils#11 (6.9.0-rc7-snp).
 	{Name: "amd-6.9+", What: "AMD's SNP host trees based on Linux 6.9 and later", SNP: true, Features: SNPActive,
-		amd: true, first: kernelVersion{6, 9}, last: noLast, source: "virtee/sev-snp-measure#48, #49; amd/sev-utils#11 (6.9.0-rc7-snp)"},
+		amd: true, first: kernelVersion{6, 9}, last: noLast},
+	// DebugSwap is off by default (5abf6dceb066, virtee/sev-snp-measure#44);
+	// the FPU state is copied from after 6.8-rc5 on (virtee/sev-snp-measure#49).
 	{Name: "amd-6.8", What: "AMD's SNP host tree based on Linux 6.8", SNP: true, Features: SNPActive, NoFPU: true,
-		amd: true, first: kernelVersion{6, 8}, last: kernelVersion{6, 8}, source: "Linux 5abf6dceb066 (debug_swap off by default); virtee/sev-snp-measure#44, #49 (FPU state from after 6.8-rc5)"},
+		amd: true, first: kernelVersion{6, 8}, last: kernelVersion{6, 8}},
+	// DebugSwap wherever the processor has it (d1f85fbe836e; AMDESE/AMDSEV#195,
+	// virtee/sev-snp-measure#30 and #32).
 	{Name: "amd-6.6-6.7", What: "AMD's SNP host trees based on Linux 6.6 and 6.7", SNP: true, Features: SNPActive | DebugSwap, NoFPU: true,
-		amd: true, first: kernelVersion{6, 6}, last: kernelVersion{6, 7}, source: "Linux d1f85fbe836e (DebugSwap wherever the processor has it); AMDESE/AMDSEV#195"},
+		amd: true, first: kernelVersion{6, 6}, last: kernelVersion{6, 7}},
+	// What virtee/sev-snp-measure computed before 0.0.9.
 	{Name: "amd-5.19-6.5", What: "AMD's SNP host trees based on Linux 5.19 to 6.5", SNP: true, Features: SNPActive, NoFPU: true,
-		amd: true, first: kernelVersion{5, 19}, last: kernelVersion{6, 5}, source: "virtee/sev-snp-measure before 0.0.9"},
+		amd: true, first: kernelVersion{5, 19}, last: kernelVersion{6, 5}},
 
-	// These launch SEV-ES guests only.
-	{Name: "6.10", What: "Linux 6.10, with a VM that QEMU makes by KVM_SEV_INIT2",
-		first: kernelVersion{6, 10}, last: kernelVersion{6, 10}, source: "Linux 4f5defae7089"},
-	{Name: "6.8-6.9", What: "Linux 6.8 and 6.9", NoFPU: true,
-		first: kernelVersion{6, 8}, last: kernelVersion{6, 9}, source: "Linux 5abf6dceb066"},
-	{Name: "6.6-6.7", What: "Linux 6.6 and 6.7 on a processor with DebugSwap", Features: DebugSwap, NoFPU: true,
-		first: kernelVersion{6, 6}, last: kernelVersion{6, 7}, source: "Linux d1f85fbe836e"},
+	// These launch SEV-ES guests only, which begin with Linux 5.11.
+	{Name: "6.10", What: "Linux 6.10, where QEMU makes the VM by KVM_SEV_INIT2", // 4f5defae7089
+		first: kernelVersion{6, 10}, last: kernelVersion{6, 10}},
+	{Name: "6.8-6.9", What: "Linux 6.8 and 6.9", NoFPU: true, // 5abf6dceb066
+		first: kernelVersion{6, 8}, last: kernelVersion{6, 9}},
+	{Name: "6.6-6.7", What: "Linux 6.6 and 6.7 on a processor with DebugSwap", Features: DebugSwap, NoFPU: true, // d1f85fbe836e
+		first: kernelVersion{6, 6}, last: kernelVersion{6, 7}},
 	{Name: "5.11-6.5", What: "Linux 5.11 to 6.5", NoFPU: true,
-		first: kernelVersion{5, 11}, last: kernelVersion{6, 5}, source: "Linux 5.11, the first with SEV-ES"},
+		first: kernelVersion{5, 11}, last: kernelVersion{6, 5}},
 }
 
 // DefaultHost is the profile that is assumed where nobody says which kernel
@@ -147,6 +153,3 @@ func (p HostProfile) FPU() string {
 	}
 	return "FPU reset state"
 }
-
-// Source names where the profile is known from.
-func (p HostProfile) Source() string { return p.source }

@@ -78,6 +78,7 @@ func (x *explainFlags) print(out io.Writer, r *measure.Result) error {
 	if err := w.Flush(); err != nil {
 		return err
 	}
+	fmt.Fprintf(buffered, "host kernel %s\n", r.Host.Describe())
 	fmt.Fprintf(buffered, "%d pages, launch digest %s\n", len(r.Pages), r.LaunchDigest)
 	return buffered.Flush()
 }

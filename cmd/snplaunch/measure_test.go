@@ -77,7 +77,8 @@ func TestExplain(t *testing.T) {
 		9:  "kernel sha256 KERNEL",
 		12: "VMSA of vCPU 0 (BSP), start 0xfffffff0, RDX 0x800f12, SEV_FEATURES 0x1 (SNPActive)",
 		13: "VMSA of vCPUs 1 to 2 (AP), start 0x80b004, ",
-		14: "66 pages, launch digest ",
+		14: "host kernel 6.11+ (Linux 6.11 and later): SEV_FEATURES 0x1 (SNPActive), FPU reset state",
+		15: "66 pages, launch digest ",
 	} {
 		want = strings.ReplaceAll(want, "KERNEL", fmt.Sprintf("%x", sha256.Sum256([]byte("kernel"))))
 		if n >= len(lines) || !strings.Contains(lines[n], want) {
@@ -92,8 +93,8 @@ func TestExplain(t *testing.T) {
 	if !strings.Contains(whole, "  "+one+"  VMSA of vCPU 0") || strings.Contains(whole, "…") {
 		t.Errorf("--verbose does not print digests whole:\n%s", whole)
 	}
-	// A line for each page, three for the hashes, a heading and the last one.
-	if n := strings.Count(answer(t, flags, "--explain", "--pages"), "\n"); n != 64+3+2 {
+	// A line for each page, three for the hashes, a heading and the last two.
+	if n := strings.Count(answer(t, flags, "--explain", "--pages"), "\n"); n != 64+3+3 {
 		t.Errorf("--pages prints %d lines", n)
 	}
 }
