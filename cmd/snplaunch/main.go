@@ -18,6 +18,7 @@ import (
 	"syscall"
 
 	"github.com/snplaunch/snplaunch/agent/guestagent"
+	"github.com/snplaunch/snplaunch/internal/suggest"
 )
 
 // Exit codes: what was asked for holds, it does not, or it was asked wrongly.
@@ -184,7 +185,7 @@ func parse(fs *flag.FlagSet, args []string, max int) (positional, rest []string,
 			if errors.Is(err, flag.ErrHelp) {
 				return nil, nil, err
 			}
-			return nil, nil, usageError("%s: %w; `snplaunch %s --help` lists the flags", fs.Name(), err, fs.Name())
+			return nil, nil, usageError("%s: %w%s; `snplaunch %s --help` lists the flags", fs.Name(), err, nearFlags(fs, err), fs.Name())
 		}
 		if fs.NArg() == 0 {
 			return positional, rest, nil
@@ -195,6 +196,21 @@ func parse(fs *flag.FlagSet, args []string, max int) (positional, rest []string,
 			return nil, nil, usageError("%s: %q is one argument too many", fs.Name(), fs.Arg(0))
 		}
 	}
+}
+
+// nearFlags says which flags an unknown one may have meant.
+func nearFlags(fs *flag.FlagSet, err error) string {
+	name, unknown := strings.CutPrefix(err.Error(), "flag provided but not defined: -")
+	if !unknown {
+		return ""
+	}
+	var known []string
+	fs.VisitAll(func(f *flag.Flag) { known = append(known, f.Name) })
+	near := suggest.Nearest(name, known)
+	if len(near) == 0 {
+		return ""
+	}
+	return " (did you mean --" + strings.Join(near, " or --") + "?)"
 }
 
 // dataDir is where this user's simulated root key lives.

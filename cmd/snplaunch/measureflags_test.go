@@ -159,6 +159,8 @@ func TestMeasureRefusals(t *testing.T) {
 		code int
 		want string
 	}{
+		"--vcpu-tpye EPYC":                          {exitUsage, "(did you mean --vcpu-type?)"},
+		"--colour":                                  {exitUsage, "not defined: -colour;"},
 		"--mode snp:svms":                           {exitUsage, "did you mean snp:svsm?"},
 		"--vmm-type qmu":                            {exitUsage, "did you mean QEMU?"},
 		"--output-format base46":                    {exitUsage, "did you mean base64?"},
