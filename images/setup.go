@@ -370,10 +370,10 @@ func (s *setup) buildInitrd(ctx context.Context, set *Set) error {
 		if r.Artifact, exeErr = BuildSmallInitrd(ctx, exe, io); exeErr != nil {
 			return fmt.Errorf("an initrd is missing and could not be built: %w, and %w; provide one with --initrd", err, exeErr)
 		}
-		if r.Program, err = hashFile(exe); err != nil {
-			return err
+		if r.Program, exeErr = hashFile(exe); exeErr != nil {
+			return exeErr
 		}
-		set.Notes = append(set.Notes, noShell)
+		set.Notes = append(set.Notes, fmt.Sprintf("%s (there is %v)", noShell, err))
 	default:
 		return err
 	}

@@ -36,6 +36,9 @@ func setupVerb(e *env, args []string) error {
 	if _, err := psp.LoadOrCreateCA(dir, func() { o.Progress("making a root key for the software SNP host (once per user)") }); err != nil {
 		return err
 	}
+	for _, note := range set.Notes {
+		fmt.Fprintln(e.stderr, "snplaunch: note: "+note)
+	}
 	if *asJSON {
 		return e.json(set)
 	}
@@ -50,9 +53,6 @@ func setupVerb(e *env, args []string) error {
 	}
 	for _, line := range describe(set) {
 		fmt.Fprintln(e.stdout, line)
-	}
-	for _, note := range set.Notes {
-		fmt.Fprintln(e.stderr, "snplaunch: note: "+note)
 	}
 	if missing := set.Missing(); len(missing) > 0 {
 		return fmt.Errorf("%s", strings.Join(missing, "\n"))

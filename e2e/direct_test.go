@@ -1,0 +1,215 @@
+package e2e_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/snplaunch/snplaunch/host"
+	"github.com/snplaunch/snplaunch/images"
+	"github.com/snplaunch/snplaunch/sim/kvm"
+	"github.com/snplaunch/snplaunch/sim/psp"
+	"github.com/snplaunch/snplaunch/sim/supervise"
+	"github.com/snplaunch/snplaunch/snp"
+)
+
+// testQEMU is a QEMU under test.
+type testQEMU struct {
+	name  string // "10" or "11", by its major version
+	path  string
+	major int
+}
+
+var findNextQEMU = sync.OnceValues(func() (string, error) {
+	if path := os.Getenv("SNPLAUNCH_QEMU_NEXT"); path != "" {
+		return path, nil
+	}
+	set, err := images.Find(context.Background(), images.Options{QEMUNext: true})
+	if err != nil {
+		return "", err
+	}
+	if set.QEMUNext == nil {
+		return "", errors.New("the distribution's next QEMU is missing, run ./scripts/setup --qemu-next")
+	}
+	return set.QEMUNext.Path, nil
+})
+
+// qemus gives the machine's QEMU and, where it is another, the distribution's
+// next one. Without the latter a test goes on with one QEMU on a developer's
+// machine and fails where SNPLAUNCH_REQUIRE_PARTS is set.
+func qemus(t testing.TB) []testQEMU {
+	t.Helper()
+	paths := []string{parts(t).QEMU.Path}
+	next, err := findNextQEMU()
+	switch {
+	case err == nil && next != paths[0]:
+		paths = append(paths, next)
+	case err != nil && os.Getenv("SNPLAUNCH_REQUIRE_PARTS") != "":
+		t.Fatal(err)
+	case err != nil:
+		t.Logf("with one QEMU only: %v", err)
+	}
+	var out []testQEMU
+	for _, p := range paths {
+		b, err := exec.Command(p, "--version").Output()
+		var major, minor int
+		if err == nil {
+			_, err = fmt.Sscanf(string(b), "QEMU emulator version %d.%d", &major, &minor)
+		}
+		if err != nil {
+			t.Fatalf("%s --version: %v", p, err)
+		}
+		q := testQEMU{fmt.Sprint(major), p, major}
+		if len(out) > 0 && out[0].name == q.name {
+			q.name += "-next"
+		}
+		out = append(out, q)
+	}
+	return out
+}
+
+// plainFirmware gives an OVMF without SNP metadata; what qemus says of a
+// missing part holds, but that the test is then skipped.
+func plainFirmware(t testing.TB) string {
+	t.Helper()
+	set, err := images.Find(t.Context(), images.Options{PlainFirmware: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if set.PlainFirmware == nil {
+		const missing = "an OVMF without SNP metadata is missing, run ./scripts/setup --plain-firmware"
+		if os.Getenv("SNPLAUNCH_REQUIRE_PARTS") != "" {
+			t.Fatal(missing)
+		}
+		t.Skip(missing)
+	}
+	return set.PlainFirmware.Path
+}
+
+var testCA = sync.OnceValues(func() (*psp.CA, error) { return psp.LoadOrCreateCA(dataFolder, func() {}) })
+
+// direct is a QEMU command line, started as it is on a software host of its own.
+type direct struct {
+	qemu   testQEMU
+	args   []string
+	faults []string
+	config func(*psp.Config)
+}
+
+// outcome is what became of it.
+type outcome struct {
+	status string // "exit 0", "exit 1", "SIGABRT"
+	stderr string
+	digest *snp.LaunchDigest // at SNP_LAUNCH_FINISH; nil where it was not called
+	pages  []kvm.Page        // that were asked for
+}
+
+// launch starts the command and waits for its end: a guest that is launched is told to
+// shut down as soon as it runs. keep chooses the pages to be kept; nil keeps none.
+func (d direct) launch(ctx context.Context, keep func(snp.PageType, uint64) bool) (*outcome, error) {
+	ca, err := testCA()
+	if err != nil {
+		return nil, err
+	}
+	config := psp.DefaultConfig()
+	if d.config != nil {
+		d.config(&config)
+	}
+	platform, err := psp.New(config, ca)
+	if err != nil {
+		return nil, err
+	}
+	out := &outcome{}
+	o := kvm.Options{KeepPages: keep != nil, Observe: func(e kvm.Event) {
+		if e.Kind != kvm.EventFinish {
+			return
+		}
+		digest := e.Guest.LaunchDigest()
+		out.digest, out.pages = &digest, nil
+		for _, p := range e.VM.Pages() {
+			if keep(p.Type, p.GPA) {
+				out.pages = append(out.pages, p)
+			}
+		}
+	}}
+	for _, s := range d.faults {
+		f, err := kvm.ParseFault(s)
+		if err != nil {
+			return nil, err
+		}
+		o.Faults = append(o.Faults, f)
+	}
+	h := kvm.NewHost(platform, o)
+	defer h.EndAll()
+	cmd := exec.Command(d.qemu.path, d.args...)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	cmd.WaitDelay = 2 * time.Second
+	p, err := supervise.Start(cmd, supervise.Config{Host: h, CBitPos: -1})
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case <-p.Done():
+	case <-ctx.Done():
+		err = ctx.Err()
+	case <-time.After(2 * time.Minute):
+		err = errors.New("QEMU does not end")
+	}
+	if err != nil {
+		_ = p.Kill()
+		<-p.Done()
+		return nil, fmt.Errorf("%w; it said:\n%s", err, &stderr)
+	}
+	out.stderr = stderr.String()
+	err = p.Wait()
+	var exit *exec.ExitError
+	switch {
+	case err == nil:
+		out.status = "exit 0"
+	case !errors.As(err, &exit):
+		return nil, err
+	case exit.ExitCode() >= 0:
+		out.status = fmt.Sprint("exit ", exit.ExitCode())
+	default:
+		ws := exit.Sys().(syscall.WaitStatus)
+		out.status = map[syscall.Signal]string{syscall.SIGABRT: "SIGABRT", syscall.SIGSEGV: "SIGSEGV", syscall.SIGKILL: "SIGKILL"}[ws.Signal()]
+	}
+	return out, nil
+}
+
+// sevObject is -object's value for a guest of this machine.
+func sevObject(more ...string) string {
+	return strings.Join(append([]string{fmt.Sprintf("sev-snp-guest,id=sev0,cbitpos=%d,reduced-phys-bits=1", host.CBitPos())}, more...), ",")
+}
+
+// bareArguments are what every launch here has in common.
+func bareArguments() []string {
+	return []string{"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"}
+}
+
+// together runs f for each of n numbers on all processors.
+func together(n, workers int, f func(int)) {
+	queue := make(chan int)
+	var wg sync.WaitGroup
+	for range workers {
+		wg.Go(func() {
+			for i := range queue {
+				f(i)
+			}
+		})
+	}
+	for i := range n {
+		queue <- i
+	}
+	close(queue)
+	wg.Wait()
+}
