@@ -312,7 +312,7 @@ var messages = []messageEntry{
 	{
 		id: "workarounds-length", re: expression(`parameter length of (\d+) exceeds max of 16$`),
 		cause:     "guest-visible-workarounds holds $1 bytes, and GOSVW has 16.",
-		advice:    "Give the base64 text of at most 16 bytes, or leave the property out.",
+		advice:    "Give the base64 text of exactly 16 bytes (QEMU takes no fewer, whatever it says), or leave the property out.",
 		reference: qemuSEV + ", sev_snp_guest_set_guest_visible_workarounds",
 	},
 	{

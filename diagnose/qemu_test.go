@@ -290,7 +290,7 @@ qemu-system-x86_64: -accel kvm: failed to initialize kvm: Operation not permitte
 	},
 	{
 		name: "gosvw", stderr: `qemu-system-x86_64: parameter length of 17 exceeds max of 16`,
-		id: "workarounds-length", message: "parameter length of 17 exceeds max of 16", cause: "holds 17 bytes", advice: "at most 16",
+		id: "workarounds-length", message: "parameter length of 17 exceeds max of 16", cause: "holds 17 bytes", advice: "exactly 16",
 	},
 	{
 		name: "base64", stderr: `qemu-system-x86_64: Base64 data contains invalid characters`,

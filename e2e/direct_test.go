@@ -1,10 +1,10 @@
 package e2e_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"strings"
@@ -26,48 +26,47 @@ type testQEMU struct {
 	name  string // "10" or "11", by its major version
 	path  string
 	major int
+	full  string // "10.0.2"
 }
 
-var findNextQEMU = sync.OnceValues(func() (string, error) {
-	if path := os.Getenv("SNPLAUNCH_QEMU_NEXT"); path != "" {
-		return path, nil
-	}
-	set, err := images.Find(context.Background(), images.Options{QEMUNext: true})
-	if err != nil {
-		return "", err
-	}
-	if set.QEMUNext == nil {
-		return "", errors.New("the distribution's next QEMU is missing, run ./scripts/setup --qemu-next")
-	}
-	return set.QEMUNext.Path, nil
-})
+func (q testQEMU) isVersion(prefix string) bool { return strings.HasPrefix(q.full, prefix) }
 
 // qemus gives the machine's QEMU and, where it is another, the distribution's
-// next one. Without the latter a test goes on with one QEMU on a developer's
-// machine and fails where SNPLAUNCH_REQUIRE_PARTS is set.
+// next one ($SNPLAUNCH_QEMU_NEXT or the cache's). Without the latter a test goes
+// on with one QEMU on a developer's machine and fails where
+// SNPLAUNCH_REQUIRE_PARTS is set.
 func qemus(t testing.TB) []testQEMU {
 	t.Helper()
 	paths := []string{parts(t).QEMU.Path}
-	next, err := findNextQEMU()
+	next := os.Getenv("SNPLAUNCH_QEMU_NEXT")
+	if next == "" {
+		set, err := images.Find(t.Context(), images.Options{QEMUNext: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if set.QEMUNext != nil {
+			next = set.QEMUNext.Path
+		}
+	}
 	switch {
-	case err == nil && next != paths[0]:
+	case next != "" && next != paths[0]:
 		paths = append(paths, next)
-	case err != nil && os.Getenv("SNPLAUNCH_REQUIRE_PARTS") != "":
-		t.Fatal(err)
-	case err != nil:
-		t.Logf("with one QEMU only: %v", err)
+	case next == "" && os.Getenv("SNPLAUNCH_REQUIRE_PARTS") != "":
+		t.Fatal("the distribution's next QEMU is missing, run ./scripts/setup --qemu-next")
+	case next == "":
+		t.Log("with one QEMU only: the distribution's next one is missing, see ./scripts/setup --qemu-next")
 	}
 	var out []testQEMU
 	for _, p := range paths {
 		b, err := exec.Command(p, "--version").Output()
-		var major, minor int
+		var major, minor, micro int
 		if err == nil {
-			_, err = fmt.Sscanf(string(b), "QEMU emulator version %d.%d", &major, &minor)
+			_, err = fmt.Sscanf(string(b), "QEMU emulator version %d.%d.%d", &major, &minor, &micro)
 		}
 		if err != nil {
 			t.Fatalf("%s --version: %v", p, err)
 		}
-		q := testQEMU{fmt.Sprint(major), p, major}
+		q := testQEMU{fmt.Sprint(major), p, major, fmt.Sprintf("%d.%d.%d", major, minor, micro)}
 		if len(out) > 0 && out[0].name == q.name {
 			q.name += "-next"
 		}
@@ -102,6 +101,9 @@ type direct struct {
 	args   []string
 	faults []string
 	config func(*psp.Config)
+	// talk, where set, is given QEMU's stdin and what it has said on stderr; its
+	// guest waits in KVM_RUN until talk returns.
+	talk func(stdin io.Writer, said func() string)
 }
 
 // outcome is what became of it.
@@ -128,14 +130,14 @@ func (d direct) launch(ctx context.Context, keep func(snp.PageType, uint64) bool
 		return nil, err
 	}
 	out := &outcome{}
-	o := kvm.Options{KeepPages: keep != nil, Observe: func(e kvm.Event) {
+	o := kvm.Options{Hold: d.talk != nil, KeepPages: keep != nil, Observe: func(e kvm.Event) {
 		if e.Kind != kvm.EventFinish {
 			return
 		}
 		digest := e.Guest.LaunchDigest()
 		out.digest, out.pages = &digest, nil
 		for _, p := range e.VM.Pages() {
-			if keep(p.Type, p.GPA) {
+			if keep != nil && keep(p.Type, p.GPA) {
 				out.pages = append(out.pages, p)
 			}
 		}
@@ -150,12 +152,24 @@ func (d direct) launch(ctx context.Context, keep func(snp.PageType, uint64) bool
 	h := kvm.NewHost(platform, o)
 	defer h.EndAll()
 	cmd := exec.Command(d.qemu.path, d.args...)
-	var stderr bytes.Buffer
+	var stderr lockedBuffer
 	cmd.Stderr = &stderr
+	cmd.Env = append(os.Environ(), "LC_ALL=C.UTF-8")
 	cmd.WaitDelay = 2 * time.Second
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	defer stdin.Close()
 	p, err := supervise.Start(cmd, supervise.Config{Host: h, CBitPos: -1})
 	if err != nil {
 		return nil, err
+	}
+	if d.talk != nil {
+		go func() {
+			d.talk(stdin, stderr.String)
+			h.EndAll()
+		}()
 	}
 	select {
 	case <-p.Done():
@@ -167,7 +181,7 @@ func (d direct) launch(ctx context.Context, keep func(snp.PageType, uint64) bool
 	if err != nil {
 		_ = p.Kill()
 		<-p.Done()
-		return nil, fmt.Errorf("%w; it said:\n%s", err, &stderr)
+		return nil, fmt.Errorf("%w; it said:\n%s", err, stderr.String())
 	}
 	out.stderr = stderr.String()
 	err = p.Wait()

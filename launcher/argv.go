@@ -44,7 +44,9 @@ func snpArguments(g *guest.Guest, id *signedBlock, cbitpos int, p plumbing) []st
 		object = append(object, "kernel-hashes=on")
 	}
 	if len(g.GuestVisibleWorkarounds) > 0 {
-		object = append(object, "guest-visible-workarounds="+base64.StdEncoding.EncodeToString(g.GuestVisibleWorkarounds))
+		var gosvw [16]byte // QEMU takes no fewer, whatever its message says
+		copy(gosvw[:], g.GuestVisibleWorkarounds)
+		object = append(object, "guest-visible-workarounds="+base64.StdEncoding.EncodeToString(gosvw[:]))
 	}
 	if g.HostDataSet {
 		object = append(object, "host-data="+base64.StdEncoding.EncodeToString(g.HostData[:]))

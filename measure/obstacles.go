@@ -24,6 +24,8 @@ var (
 	ErrNotHashable = errors.New("QEMU makes no hashes table for this kind of kernel and aborts (give a bzImage or a UKI)")
 	// ErrEmptyKernel: QEMU says "could not load kernel".
 	ErrEmptyKernel = errors.New("it is empty, and QEMU loads no such kernel (give a bzImage or a UKI)")
+	// ErrUKIInitrd: QEMU says "linux kernel too old to load a ram disk".
+	ErrUKIInitrd = errors.New("QEMU loads no initrd beside it (put the initrd into the UKI, or give a bzImage)")
 	// ErrNoResetEIP: the firmware does not say where application processors start.
 	// QEMU says "failed to locate and/or save reset vector".
 	ErrNoResetEIP = errors.New("firmware has no SEV-ES reset block, so nothing says where vCPUs start (use an OVMF build with SEV-ES support)")
@@ -100,6 +102,8 @@ func (l *launch) checkKernel() error {
 		l.obstacle(fmt.Errorf("kernel %s: %w", k.Path, ErrEmptyKernel))
 	case !kind.Hashable():
 		l.obstacle(fmt.Errorf("kernel %s: it is %s: %w", k.Path, kind, ErrNotHashable))
+	case kind == guest.KernelPE && l.g.Initrd != "":
+		l.obstacle(fmt.Errorf("kernel %s: it is %s: %w", k.Path, kind, ErrUKIInitrd))
 	}
 	return nil
 }

@@ -34,6 +34,7 @@ func TestObstacles(t *testing.T) {
 		"no reset block":  {func(v *variant) { v.spec.ResetEIP, v.g.VCPUs = nil, 1 }, is(measure.ErrNoResetEIP)},
 		"hashes off":      {func(v *variant) { v.spec.Code, v.g.KernelHashes = blobVerifier, false }, is(measure.ErrHashesOff)},
 		"ELF kernel":      {func(v *variant) { v.kernel = "\x7fELF" }, is(measure.ErrNotHashable)},
+		"UKI and initrd":  {func(v *variant) { v.kernel, v.initrd = "MZ"+strings.Repeat("x", 1000), "initrd" }, is(measure.ErrUKIInitrd)},
 		"features":        {func(v *variant) { v.g.GuestFeatures = 0x20 }, kind("guest_features")},
 		"reserved bits":   {func(v *variant) { v.g.GuestFeatures = 1<<11 | 1 }, kind("guest_features")},
 		"absurd memory":   {func(v *variant) { v.g.MemoryMiB = 1 << 25 }, kind("memory_mib")},
