@@ -290,3 +290,14 @@ func TestFilesBelow(t *testing.T) {
 		t.Error("a link to nothing is taken for a file")
 	}
 }
+
+// Where they cannot be had, one sentence says what, why and what to leave out.
+func TestExtrasWithoutAMirror(t *testing.T) {
+	for flag, o := range map[string]Options{"--qemu-next": {QEMUNext: true}, "--plain-firmware": {PlainFirmware: true}} {
+		s := &setup{o: o, cache: &cache{t.TempDir()}, root: t.TempDir()}
+		err := s.fetchExtras(t.Context(), &Set{})
+		if !errors.Is(err, errNoMirror) || strings.Contains(err.Error(), "\n") || !strings.Contains(err.Error(), flag) {
+			t.Errorf("%s: error %v", flag, err)
+		}
+	}
+}
