@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
-	"os/signal"
 	"strings"
 	"syscall"
 
@@ -53,7 +52,7 @@ func simRoot(e *env, args []string) error {
 // simExec runs any command on the software SNP host. Its exit status is the
 // command's.
 func simExec(e *env, args []string) error {
-	fs := e.flags("sim exec", "[--platform P] [--kernel-profile K] [--cpuid-check on|off] [--fault F]... [--report FILE] [--hold] -- COMMAND…\n\n"+
+	fs := e.flags("sim exec", "[--platform P] [--kernel-profile K] [--cpuid-check on|off] [--fault F]... [--report FILE] [--view private|trapped] [--stats] [--hold] -- COMMAND…\n\n"+
 		"Runs a command that starts QEMU, itself or through others, on the software SNP host. stderr tells the launch digest.")
 	var o simOptions
 	fs.StringVar(&o.platform, "platform", "genoa", "the processor: "+strings.Join(psp.Platforms(), ", "))
@@ -65,6 +64,8 @@ func simExec(e *env, args []string) error {
 	})
 	report := fs.String("report", "", "write every launch to `FILE`: one JSON object a line")
 	hold := fs.Bool("hold", false, "leave launched guests waiting in KVM_RUN instead of shutting them down")
+	view := fs.String("view", "", "how the command sees the host's devices: private (mounts of its own, for root; others get a user namespace) or trapped (system calls answered); by default private for root, trapped for others")
+	stats := fs.Bool("stats", false, "say at the end how many system calls were held, and for how long")
 	_, command, err := parse(fs, args, 0)
 	if err != nil {
 		return err
@@ -111,21 +112,12 @@ func simExec(e *env, args []string) error {
 		}
 	}
 	machine := kvm.NewHost(platform, options)
-	position := int(host.CBitPos())
-	// The guard's children are found by the filter; the command itself is
-	// started through it too.
-	p, err := supervise.StartForeign(path, command, supervise.Config{Host: machine, CBitPos: position, Logf: say})
-	if err != nil {
-		return own(err)
+	status, cost, err := supervised(path, command, supervise.Config{
+		Host: machine, CBitPos: int(host.CBitPos()), View: supervise.View(*view), Logf: say,
+	})
+	if *stats {
+		printStats(e.stderr, cost)
 	}
-	// The terminal's signals reach the command by themselves; a SIGTERM that
-	// was meant for it is passed on. This process stays until all have ended.
-	signal.Ignore(syscall.SIGINT, syscall.SIGQUIT)
-	go func() {
-		<-e.ctx.Done()
-		p.Signal(syscall.SIGTERM)
-	}()
-	status, err := p.Wait()
 	if err != nil {
 		return own(fmt.Errorf("sim exec: %w", err))
 	}

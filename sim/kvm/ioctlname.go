@@ -101,3 +101,6 @@ func ioctlName(request uint32) string {
 	}
 	return fmt.Sprintf("ioctl 0x%08x", request)
 }
+
+// IoctlName names an ioctl by its number, as include/uapi/linux/kvm.h does.
+func IoctlName(request uint32) string { return ioctlName(request) }

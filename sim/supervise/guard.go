@@ -8,9 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
-	"path/filepath"
-	"runtime"
-	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -30,14 +28,17 @@ const guardSocket = 3
 
 // guardOrder is what the guard is told on its command line.
 type guardOrder struct {
-	Path string
-	Args []string
+	Path    string
+	Args    []string
+	View    View // private or trapped
+	CBitPos int
 }
 
 // guardWord is what the guard says: first that the command runs (with the
 // listener attached) or why not, then how it ended.
 type guardWord struct {
 	Error  string
+	NoView bool // Error is about the private view
 	PID    int
 	Ended  bool
 	Status int // as wait4(2) gives it
@@ -57,69 +58,61 @@ type Foreign struct {
 	guard  *exec.Cmd
 	conn   *os.File
 	loop   *loop
+	logf   func(string, ...any)
+	view   View
 	pid    int
 	status syscall.WaitStatus
 	err    error
+	ended  chan struct{} // the command itself
 	done   chan struct{}
 }
 
 // StartForeign starts a command that may start QEMU, itself or through
 // others, now or later. path is the program, args its arguments with args[0];
 // it gets this process's standard streams, folder and environment.
+//
+// This process becomes the reaper of what the command leaves behind, should
+// the guard be killed.
 func StartForeign(path string, args []string, cfg Config) (*Foreign, error) {
 	if cfg.Logf == nil {
 		cfg.Logf = func(string, ...any) {}
 	}
-	args = append([]string(nil), args...)
-	order, err := json.Marshal(guardOrder{path, args})
+	if err := checkMemory(); err != nil {
+		return nil, err
+	}
+	view, err := cfg.View.resolve()
 	if err != nil {
 		return nil, err
 	}
-	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, os.NewSyscallError("socketpair", err)
-	}
-	ours, theirs := os.NewFile(uintptr(pair[0]), "guard"), os.NewFile(uintptr(pair[1]), "guard")
-	defer theirs.Close()
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
-		ours.Close()
 		return nil, fmt.Errorf("cannot become the reaper of the command's children: %w", err)
 	}
-	f := &Foreign{conn: ours, done: make(chan struct{})}
-	f.guard = &exec.Cmd{
-		Path: "/proc/self/exe", Args: []string{guardName, string(order)},
-		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, ExtraFiles: []*os.File{theirs},
-	}
-	if err := f.guard.Start(); err != nil {
-		ours.Close()
-		return nil, fmt.Errorf("cannot start the guard process: %w", err)
-	}
-	theirs.Close()
-	word, listener, err := f.hear()
-	if err == nil && word.Error != "" {
-		err = errors.New(word.Error)
-	}
-	if err == nil && listener < 0 {
-		err = errors.New("the guard process sent no listener")
+	order := guardOrder{path, append([]string(nil), args...), view, cfg.CBitPos}
+	f, listener, err := startGuard(order)
+	var noView *viewError
+	if errors.As(err, &noView) && cfg.View == ViewAuto {
+		cfg.Logf("software SNP host: %v; the devices are shown by answering system calls instead, which a listing of /dev does not see", err)
+		order.View = ViewTrapped
+		f, listener, err = startGuard(order)
 	}
 	if err != nil {
-		ours.Close()
-		_ = f.guard.Wait()
 		return nil, err
 	}
+	f.logf = cfg.Logf
 	if f.loop, err = newLoop(listener, cfg); err != nil {
 		unix.Close(listener)
-		ours.Close()
+		f.conn.Close()
 		_ = f.guard.Wait()
 		return nil, err
 	}
 	go f.loop.run()
 	// The loop has to run before the command is started: its execve is held.
-	if _, err := ours.Write([]byte("go")); err != nil {
+	if _, err := f.conn.Write([]byte("go")); err != nil {
 		f.abandon()
 		return nil, fmt.Errorf("the guard process has gone: %w", err)
 	}
-	if word, _, err = f.hear(); err == nil && word.Error != "" {
+	word, _, err := f.hear()
+	if err == nil && word.Error != "" {
 		err = errors.New(word.Error)
 	}
 	if err != nil {
@@ -129,6 +122,75 @@ func StartForeign(path string, args []string, cfg Config) (*Foreign, error) {
 	f.pid = word.PID
 	go f.watch()
 	return f, nil
+}
+
+// viewError says why there is no private view.
+type viewError struct{ reason string }
+
+func (e *viewError) Error() string { return "no private /dev can be had here: " + e.reason }
+
+// startGuard starts a guard, which makes the view and the filter, and gives
+// the filter's listener.
+func startGuard(o guardOrder) (f *Foreign, listener int, err error) {
+	order, err := json.Marshal(o)
+	if err != nil {
+		return nil, -1, err
+	}
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, -1, os.NewSyscallError("socketpair", err)
+	}
+	mine, theirs := os.NewFile(uintptr(pair[0]), "guard"), os.NewFile(uintptr(pair[1]), "guard")
+	defer theirs.Close()
+	defer func() {
+		if err != nil {
+			mine.Close()
+		}
+	}()
+	f = &Foreign{conn: mine, view: o.View, ended: make(chan struct{}), done: make(chan struct{})}
+	f.guard = &exec.Cmd{
+		Path: "/proc/self/exe", Args: []string{guardName, string(order)},
+		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, ExtraFiles: []*os.File{theirs},
+	}
+	if o.View == ViewPrivate {
+		f.guard.SysProcAttr = ownNamespace()
+	}
+	if err := f.guard.Start(); err != nil {
+		if o.View == ViewPrivate {
+			return nil, -1, &viewError{err.Error()}
+		}
+		return nil, -1, fmt.Errorf("cannot start the guard process: %w", err)
+	}
+	theirs.Close()
+	word, listener, err := f.hear()
+	switch {
+	case err == nil && word.NoView:
+		err = &viewError{word.Error}
+	case err == nil && word.Error != "":
+		err = errors.New(word.Error)
+	case err == nil && listener < 0:
+		err = errors.New("the guard process sent no listener")
+	}
+	if err != nil {
+		_ = f.guard.Wait()
+		return nil, -1, err
+	}
+	return f, listener, nil
+}
+
+// ownNamespace lets a process be started in a mount namespace of its own, with
+// a user namespace around it for those who may not have one otherwise.
+func ownNamespace() *syscall.SysProcAttr {
+	if hasCapability(unix.CAP_SYS_ADMIN) {
+		return &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS}
+	}
+	uid, gid := os.Geteuid(), os.Getegid()
+	return &syscall.SysProcAttr{
+		Cloneflags:  unix.CLONE_NEWUSER | unix.CLONE_NEWNS,
+		UidMappings: []syscall.SysProcIDMap{{ContainerID: uid, HostID: uid, Size: 1}},
+		GidMappings: []syscall.SysProcIDMap{{ContainerID: gid, HostID: gid, Size: 1}},
+		AmbientCaps: []uintptr{unix.CAP_SYS_ADMIN},
+	}
 }
 
 // abandon ends a guard whose command never ran.
@@ -169,30 +231,63 @@ func (f *Foreign) hear() (guardWord, int, error) {
 	return w, listener, json.Unmarshal(bytes.TrimRight(buf[:n], "\x00"), &w)
 }
 
+// stragglers is how long processes may outlive the command before they are named.
+const stragglers = time.Second
+
 // watch waits for the command's end, then for the end of everything that it
 // started.
 func (f *Foreign) watch() {
 	defer close(f.done)
 	word, _, err := f.hear()
-	switch {
-	case err != nil:
-		f.err = fmt.Errorf("%w before the command had; its processes were killed", err)
-		_ = f.guard.Wait()
-		killDescendants()
-	case word.Ended:
+	if err == nil && word.Ended {
 		f.status = syscall.WaitStatus(word.Status)
+		close(f.ended)
+		name := time.AfterFunc(stragglers, f.nameStragglers)
 		_ = f.guard.Wait()
+		name.Stop()
+	} else {
+		if err == nil {
+			err = errors.New("the guard process has said what makes no sense")
+		}
+		f.err = fmt.Errorf("%w before the command had; its processes were killed", err)
+		close(f.ended)
+		_ = f.guard.Process.Kill()
+		_ = f.guard.Wait()
+		killOrphans(f.loop.done)
 	}
 	<-f.loop.done // no process with the filter is left
 	f.conn.Close()
 	unix.Close(f.loop.wake)
 }
 
+// nameStragglers says who keeps this process from ending after the command has.
+func (f *Foreign) nameStragglers() {
+	var names []string
+	for _, pid := range descendants(f.guard.Process.Pid, nil) {
+		names = append(names, fmt.Sprintf("%d %s", pid, statusField(pid, "Name")))
+	}
+	if len(names) > 0 {
+		f.logf("software SNP host: the command has ended; waiting for what it has left running: %s", strings.Join(names, ", "))
+	}
+}
+
 // PID is the command's process id.
 func (f *Foreign) PID() int { return f.pid }
 
+// View is how the command sees the host.
+func (f *Foreign) View() View { return f.view }
+
+// Stats says what supervision has cost so far.
+func (f *Foreign) Stats() Stats { return f.loop.counters.stats() }
+
 // Signal sends a signal to the command itself.
 func (f *Foreign) Signal(s syscall.Signal) { _ = syscall.Kill(f.pid, s) }
+
+// Ended is closed when the command itself has ended; what it started may live on.
+func (f *Foreign) Ended() <-chan struct{} { return f.ended }
+
+// Kill ends the command and everything that it started, at once.
+func (f *Foreign) Kill() { _ = unix.Shutdown(int(f.conn.Fd()), unix.SHUT_WR) }
 
 // Wait waits until the command and everything that it started have ended and
 // gives the command's own exit status; 128 and the signal's number when a
@@ -221,6 +316,12 @@ func guardMain(order string) int {
 	// The terminal's signals are for the command. They are caught, not
 	// ignored: what is ignored stays ignored in a child.
 	signal.Notify(make(chan os.Signal, 8), syscall.SIGINT, syscall.SIGQUIT, syscall.SIGHUP, syscall.SIGTERM, syscall.SIGTSTP)
+	if o.View == ViewPrivate {
+		if err := mountPrivateView(nodes(o.CBitPos)); err != nil {
+			guardSay(guardWord{Error: err.Error(), NoView: true}, -1)
+			return 125
+		}
+	}
 
 	pid := make(chan int, 1)
 	hold := make(chan struct{})
@@ -239,13 +340,13 @@ func guardMain(order string) int {
 		return 125
 	}
 	guardSay(guardWord{PID: child}, -1)
-	go func() { // the socket ends when the supervisor does
+	go func() { // the socket ends when the supervisor does, or wants an end
 		buf := make([]byte, 1)
 		for {
 			n, err := unix.Read(guardSocket, buf)
 			if n <= 0 && !errors.Is(err, unix.EINTR) {
-				killDescendants()
-				os.Exit(125)
+				killAll()
+				return
 			}
 		}
 	}()
@@ -267,17 +368,24 @@ func guardMain(order string) int {
 // startGuarded puts the filter on this thread, hands its listener to the
 // supervisor and starts the command from here.
 func startGuarded(o guardOrder) (int, error) {
-	listener, err := installFilter(true)
+	listener, err := installFilter(o.View.filterOf(), false)
 	if err != nil {
 		return 0, err
 	}
 	guardSay(guardWord{}, listener)
 	unix.Close(listener)
+	if o.View == ViewPrivate && os.Geteuid() != 0 {
+		// Mounting in a user namespace took a capability there, which is none of
+		// the command's business. Without the inheritable set it ends at exec.
+		var none [2]unix.CapUserData
+		if err := unix.Capset(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, &none[0]); err != nil {
+			return 0, fmt.Errorf("cannot give up capabilities: %w", err)
+		}
+	}
 	buf := make([]byte, 8)
 	if n, err := unix.Read(guardSocket, buf); n <= 0 {
 		return 0, fmt.Errorf("the supervisor has gone: %w", err)
 	}
-	runtime.KeepAlive(o)
 	pid, err := syscall.ForkExec(o.Path, o.Args, &syscall.ProcAttr{
 		Env: os.Environ(), Files: []uintptr{0, 1, 2},
 		Sys: &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL},
@@ -303,58 +411,4 @@ func guardSay(w guardWord, fd int) {
 func guardFail(err error) int {
 	guardSay(guardWord{Error: err.Error()}, -1)
 	return 125
-}
-
-// killDescendants kills every process below this one, until there is none.
-func killDescendants() {
-	for range 200 {
-		pids := descendants(os.Getpid())
-		if len(pids) == 0 {
-			return
-		}
-		for _, p := range pids {
-			_ = syscall.Kill(p, syscall.SIGKILL)
-		}
-		for {
-			var st syscall.WaitStatus
-			if p, err := syscall.Wait4(-1, &st, syscall.WNOHANG, nil); err != nil || p <= 0 {
-				break
-			}
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
-}
-
-// descendants lists the living processes below root.
-func descendants(root int) []int {
-	stats, err := filepath.Glob("/proc/[0-9]*/stat")
-	if err != nil {
-		return nil
-	}
-	children := map[int][]int{}
-	for _, name := range stats {
-		b, err := os.ReadFile(name)
-		if err != nil {
-			continue
-		}
-		// pid (comm) state ppid …; comm may hold anything, also ")".
-		i := bytes.LastIndexByte(b, ')')
-		fields := bytes.Fields(b[i+1:])
-		if i < 0 || len(fields) < 2 || fields[0][0] == 'Z' {
-			continue
-		}
-		ppid, err1 := strconv.Atoi(string(fields[1]))
-		pid, err2 := strconv.Atoi(filepath.Base(filepath.Dir(name)))
-		if err1 == nil && err2 == nil {
-			children[ppid] = append(children[ppid], pid)
-		}
-	}
-	var out []int
-	queue := []int{root}
-	for len(queue) > 0 {
-		next := children[queue[0]]
-		queue = append(queue[1:], next...)
-		out = append(out, next...)
-	}
-	return out
 }

@@ -5,12 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"strconv"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/snplaunch/snplaunch/sim/kvm"
+	"github.com/snplaunch/snplaunch/snp"
 )
 
 // caller is the thread that made a call; it implements kvm.Caller.
@@ -23,7 +22,9 @@ import (
 type caller struct {
 	pid      int
 	table    *table
+	ahead    *readAhead
 	replaced []replaced
+	denied   error // why its memory could not be reached, but for faults
 }
 
 // replaced is what stood at an address before a write.
@@ -36,15 +37,48 @@ func (c *caller) PID() int { return c.pid }
 
 // Read implements kvm.Caller with process_vm_readv(2).
 func (c *caller) Read(addr uint64, p []byte) error {
-	return transfer(p, addr, func(local []unix.Iovec, remote []unix.RemoteIovec) (int, error) {
-		return unix.ProcessVMReadv(c.pid, local, remote, 0)
-	})
+	if c.ahead != nil && len(p) == snp.PageSize {
+		if c.ahead.read(c, addr, p) {
+			return nil
+		}
+	}
+	return c.read(addr, p)
+}
+
+func (c *caller) read(addr uint64, p []byte) error {
+	for len(p) > 0 {
+		n, err := c.readSome(addr, p)
+		if err != nil {
+			return err
+		}
+		p, addr = p[n:], addr+uint64(n)
+	}
+	return nil
+}
+
+// readSome reads at least one byte, and as many as can be had at once.
+func (c *caller) readSome(addr uint64, p []byte) (int, error) {
+	local := [1]unix.Iovec{{Base: &p[0], Len: uint64(len(p))}}
+	remote := [1]unix.RemoteIovec{{Base: uintptr(addr), Len: len(p)}}
+	n, err := unix.ProcessVMReadv(c.pid, local[:], remote[:], 0)
+	return c.moved(n, err)
+}
+
+// moved judges what process_vm_readv or process_vm_writev gave.
+func (c *caller) moved(n int, err error) (int, error) {
+	if err == nil && n <= 0 {
+		err = io.ErrUnexpectedEOF
+	}
+	if err != nil && !errors.Is(err, unix.EFAULT) && !errors.Is(err, unix.ESRCH) {
+		c.denied = err
+	}
+	return n, err
 }
 
 // Write implements kvm.Caller with process_vm_writev(2).
 func (c *caller) Write(addr uint64, p []byte) error {
 	old := make([]byte, len(p))
-	if err := c.Read(addr, old); err != nil {
+	if err := c.read(addr, old); err != nil {
 		return err
 	}
 	c.replaced = append(c.replaced, replaced{addr, old})
@@ -60,21 +94,15 @@ func (c *caller) restore() {
 }
 
 func (c *caller) write(addr uint64, p []byte) error {
-	return transfer(p, addr, func(local []unix.Iovec, remote []unix.RemoteIovec) (int, error) {
-		return unix.ProcessVMWritev(c.pid, local, remote, 0)
-	})
-}
-
-func transfer(p []byte, addr uint64, do func([]unix.Iovec, []unix.RemoteIovec) (int, error)) error {
+	if c.ahead != nil {
+		c.ahead.drop()
+	}
 	for len(p) > 0 {
-		local := []unix.Iovec{{Base: &p[0]}}
-		local[0].SetLen(len(p))
-		n, err := do(local, []unix.RemoteIovec{{Base: uintptr(addr), Len: len(p)}})
-		if err != nil {
+		local := [1]unix.Iovec{{Base: &p[0], Len: uint64(len(p))}}
+		remote := [1]unix.RemoteIovec{{Base: uintptr(addr), Len: len(p)}}
+		n, err := unix.ProcessVMWritev(c.pid, local[:], remote[:], 0)
+		if n, err = c.moved(n, err); err != nil {
 			return err
-		}
-		if n <= 0 {
-			return io.ErrUnexpectedEOF
 		}
 		p, addr = p[n:], addr+uint64(n)
 	}
@@ -84,9 +112,10 @@ func transfer(p []byte, addr uint64, do func([]unix.Iovec, []unix.RemoteIovec) (
 // readString reads a NUL-terminated string of at most limit bytes.
 func (c *caller) readString(addr uint64, limit int) (string, error) {
 	var out []byte
+	var buf [256]byte
 	for len(out) < limit {
-		chunk := make([]byte, min(4096-int(addr%4096), 512)) // a read must not cross into an unmapped page
-		if err := c.Read(addr, chunk); err != nil {
+		chunk := buf[:min(4096-int(addr%4096), len(buf))] // a read must not cross into an unmapped page
+		if err := c.read(addr, chunk); err != nil {
 			return "", err
 		}
 		if i := bytes.IndexByte(chunk, 0); i >= 0 {
@@ -100,91 +129,39 @@ func (c *caller) readString(addr uint64, limit int) (string, error) {
 // Object implements kvm.Caller.
 func (c *caller) Object(fd int) kvm.Object { return c.table.find(c.pid, fd) }
 
-// inode tells open files apart: a descriptor's number says nothing, since it
-// may have been duplicated, closed and used again.
-type inode struct{ dev, ino uint64 }
-
-// table finds the objects of the software host by the file that a
-// descriptor refers to. Each entry keeps its file open here, so that its inode
-// is not given to another.
-type table struct {
-	objects map[inode]entry
+// readAhead reads pages that are asked for one after the other in larger
+// pieces: firmware has a thousand of them. It holds nothing beyond one call.
+type readAhead struct {
+	next uint64 // where the last page ended
+	from uint64 // address of buf[0]
+	have int    // bytes in buf
+	buf  []byte
 }
 
-type entry struct {
-	object kvm.Object
-	owner  int // process that it was made for
-}
+// aheadSize is how much is read at once. More gains nothing.
+const aheadSize = 128 << 10
 
-func newTable() *table { return &table{objects: map[inode]entry{}} }
+// drop forgets what was read.
+func (r *readAhead) drop() { r.next, r.have = 0, 0 }
 
-func inodeOf(f *os.File) (inode, error) {
-	var st unix.Stat_t
-	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
-		return inode{}, os.NewSyscallError("fstat", err)
-	}
-	return inode{st.Dev, st.Ino}, nil
-}
-
-func (t *table) add(o kvm.Object, tid int) error {
-	i, err := inodeOf(o.File())
-	if err != nil {
-		return err
-	}
-	t.objects[i] = entry{o, processOf(tid)}
-	return nil
-}
-
-func (t *table) remove(o kvm.Object) {
-	if i, err := inodeOf(o.File()); err == nil {
-		delete(t.objects, i)
-	}
-}
-
-func (t *table) find(pid, fd int) kvm.Object {
-	if fd < 0 {
-		return nil
-	}
-	var st unix.Stat_t
-	if err := unix.Stat("/proc/"+strconv.Itoa(pid)+"/fd/"+strconv.Itoa(fd), &st); err != nil {
-		return nil
-	}
-	return t.objects[inode{st.Dev, st.Ino}].object
-}
-
-// sweep closes the objects of processes that have ended.
-func (t *table) sweep() {
-	alive := map[int]bool{}
-	for i, e := range t.objects {
-		if _, known := alive[e.owner]; !known {
-			alive[e.owner] = !errors.Is(unix.Kill(e.owner, 0), unix.ESRCH)
+// read gives a page from what was read ahead, reading on where the page before
+// was the last that was asked for.
+func (r *readAhead) read(c *caller, addr uint64, p []byte) bool {
+	follows := addr == r.next
+	r.next = addr + uint64(len(p))
+	if follows && (addr < r.from || addr+uint64(len(p)) > r.from+uint64(r.have)) {
+		if r.buf == nil {
+			r.buf = make([]byte, aheadSize)
 		}
-		if !alive[e.owner] {
-			e.object.Close()
-			delete(t.objects, i)
+		r.from, r.have = addr, 0
+		// It may end early, at the end of the memory that there is.
+		if n, err := c.readSome(addr, r.buf); err == nil {
+			r.have = n
 		}
 	}
-}
-
-func (t *table) close() {
-	for i, e := range t.objects {
-		e.object.Close()
-		delete(t.objects, i)
+	if addr < r.from || addr+uint64(len(p)) > r.from+uint64(r.have) {
+		return false
 	}
-}
-
-// processOf gives the process that a thread belongs to.
-func processOf(tid int) int {
-	b, err := os.ReadFile("/proc/" + strconv.Itoa(tid) + "/status")
-	if err != nil {
-		return tid
-	}
-	for _, line := range bytes.Split(b, []byte("\n")) {
-		if v, found := bytes.CutPrefix(line, []byte("Tgid:")); found {
-			if n, err := strconv.Atoi(string(bytes.TrimSpace(v))); err == nil {
-				return n
-			}
-		}
-	}
-	return tid
+	copy(p, r.buf[addr-r.from:])
+	return true
 }

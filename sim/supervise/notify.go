@@ -1,10 +1,13 @@
 package supervise
 
 import (
+	"encoding/binary"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
+
+var le = binary.LittleEndian
 
 // notification is struct seccomp_notif (include/uapi/linux/seccomp.h).
 type notification struct {
@@ -40,18 +43,23 @@ const (
 	ioctlAddFD    = 0x40182103
 	ioctlSetFlags = 0x40082104
 
-	respContinue    = 1 // SECCOMP_USER_NOTIF_FLAG_CONTINUE
-	fdSyncWakeUp    = 1 // SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP, Linux 6.6
-	closeOnExecFlag = unix.O_CLOEXEC
+	respContinue = 1 // SECCOMP_USER_NOTIF_FLAG_CONTINUE
+	fdSyncWakeUp = 1 // SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP, Linux 6.6
 )
 
-func ioctlPtr(fd int, request uintptr, p unsafe.Pointer) (int, unix.Errno) {
+// ioctlValue is an ioctl with a pointer, made again when a signal interrupts it.
+func ioctlValue(fd int, request uintptr, p unsafe.Pointer) (int, unix.Errno) {
 	for {
 		r, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), request, uintptr(p))
 		if e != unix.EINTR {
 			return int(r), e
 		}
 	}
+}
+
+func ioctlPtr(fd int, request uintptr, p unsafe.Pointer) unix.Errno {
+	_, e := ioctlValue(fd, request, p)
+	return e
 }
 
 // syncWakeUp asks the kernel to hand the processor straight to us and back,

@@ -21,6 +21,9 @@ type Config struct {
 	// arguments of a QEMU that a foreign command starts are put right. -1
 	// leaves them alone.
 	CBitPos int
+	// View is how a foreign command sees the nodes of this host; Start has no
+	// use for it.
+	View View
 	// Logf, when set, is told what went wrong or was changed.
 	Logf func(format string, args ...any)
 }
@@ -43,10 +46,13 @@ func Start(cmd *exec.Cmd, cfg Config) (*Process, error) {
 	if cfg.Logf == nil {
 		cfg.Logf = func(string, ...any) {}
 	}
+	if err := checkMemory(); err != nil {
+		return nil, err
+	}
 	p := &Process{cmd: cmd, done: make(chan struct{})}
 	started := make(chan error, 1)
 	go onOtherThread(func() {
-		listener, err := installFilter(false)
+		listener, err := installFilter(selectQEMU, true)
 		if err != nil {
 			started <- err
 			return
@@ -68,8 +74,10 @@ func Start(cmd *exec.Cmd, cfg Config) (*Process, error) {
 			return
 		}
 		p.loop = l
+		ours.add(cmd.Process.Pid)
 		started <- nil
 		p.err = cmd.Wait()
+		ours.remove(cmd.Process.Pid)
 		l.stop()
 		<-l.done
 		unix.Close(l.wake)
@@ -108,6 +116,9 @@ func (p *Process) Kill() error {
 	}
 	return nil
 }
+
+// Stats says what supervision has cost so far.
+func (p *Process) Stats() Stats { return p.loop.counters.stats() }
 
 // Done is closed when the child has ended and its last call is answered.
 func (p *Process) Done() <-chan struct{} { return p.done }
