@@ -377,17 +377,17 @@ func HashTable(g *guest.Guest) (*hashes.Table, error) {
 	return hashTable(g, in)
 }
 
-// hashTable hashes kernel and initrd at the same time, the initrd first because
-// it is mostly the largest file of all.
+// hashTable hashes kernel and initrd at the same time. The initrd is mostly the
+// largest file of all and decides how long measuring takes, so it does not wait
+// for a goroutine of its own to be scheduled.
 func hashTable(g *guest.Guest, in *guest.Inputs) (*hashes.Table, error) {
 	t := &hashes.Table{Initrd: sha256.Sum256(nil)}
 	var wg sync.WaitGroup
-	var initrdErr error
+	var kernelErr, initrdErr, cmdlineErr error
+	wg.Go(func() { t.Kernel, kernelErr = in.Kernel.SHA256() })
 	if in.Initrd != nil {
-		wg.Go(func() { t.Initrd, initrdErr = in.Initrd.SHA256() })
+		t.Initrd, initrdErr = in.Initrd.SHA256()
 	}
-	var kernelErr, cmdlineErr error
-	t.Kernel, kernelErr = in.Kernel.SHA256()
 	t.Cmdline, cmdlineErr = hashes.Cmdline(g.Append)
 	if sum := g.AppendSHA256; sum != nil {
 		if g.Append != "" && cmdlineErr == nil && t.Cmdline != *sum {

@@ -2,8 +2,12 @@ package measure
 
 import (
 	"crypto/sha512"
+	"errors"
 	"fmt"
 	"io"
+	"runtime"
+	"sync"
+	"sync/atomic"
 
 	"github.com/snplaunch/snplaunch/ovmf"
 	"github.com/snplaunch/snplaunch/snp"
@@ -24,12 +28,12 @@ const (
 	sourceHashes   = "kernel hashes"
 )
 
-// firmwareBuffer is how much of a firmware image is read at once, in bytes.
+// firmwareBuffer is how much of a firmware image is read at once, in bytes: whole
+// pages.
 const firmwareBuffer = 32 << 10
 
 // FirmwarePages reads a firmware image: one NORMAL update for each page, from
-// img.BaseGPA on. Images are mostly padding, so a page that equals its
-// predecessor takes its digest.
+// img.BaseGPA on. r is read by several goroutines.
 func FirmwarePages(r io.ReaderAt, img *ovmf.Image) ([]Page, error) {
 	if img.Size%snp.PageSize != 0 {
 		return nil, fmt.Errorf("%w: %d bytes, want whole pages of %d", ovmf.ErrSize, img.Size, snp.PageSize)
@@ -37,24 +41,49 @@ func FirmwarePages(r io.ReaderAt, img *ovmf.Image) ([]Page, error) {
 	// Room for what follows, too: most firmware has some 50 pages in its
 	// sections, and a guest a few vCPUs.
 	const more = 64
-	pages := make([]Page, 0, img.Size/snp.PageSize+more)
-	buf := make([]byte, min(firmwareBuffer, img.Size))
-	var last [snp.PageSize]byte
-	var digest snp.ContentDigest
-	for off := int64(0); off < img.Size; off += int64(len(buf)) {
-		buf = buf[:min(int64(len(buf)), img.Size-off)]
-		if n, err := r.ReadAt(buf, off); n < len(buf) {
-			return nil, fmt.Errorf("reading firmware at 0x%x: %w", off+int64(n), err)
-		}
-		for at := 0; at < len(buf); at += snp.PageSize {
-			page := (*[snp.PageSize]byte)(buf[at:])
-			if len(pages) == 0 || last != *page {
-				last, digest = *page, sha512.Sum384(page[:])
+	count := img.Size / snp.PageSize
+	pages := make([]Page, count, count+more)
+	pieces := (img.Size + firmwareBuffer - 1) / firmwareBuffer
+	errs := make([]error, min(pieces, int64(runtime.GOMAXPROCS(0))))
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for n := range errs {
+		wg.Go(func() {
+			h := pageHasher{buf: make([]byte, min(firmwareBuffer, img.Size))}
+			for piece := next.Add(1) - 1; piece < pieces && errs[n] == nil; piece = next.Add(1) - 1 {
+				errs[n] = h.pages(r, img, piece*firmwareBuffer, pages)
 			}
-			pages = append(pages, Page{normal(img.BaseGPA+uint64(len(pages))*snp.PageSize, digest), sourceFirmware})
-		}
+		})
+	}
+	wg.Wait()
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
 	}
 	return pages, nil
+}
+
+// pageHasher hashes pages. Images are mostly padding, so a page that equals the
+// one before takes its digest.
+type pageHasher struct {
+	buf    []byte
+	last   [snp.PageSize]byte
+	digest snp.ContentDigest
+	any    bool // last and digest are those of a page
+}
+
+// pages fills in the pages of the piece of an image that begins at off.
+func (h *pageHasher) pages(r io.ReaderAt, img *ovmf.Image, off int64, pages []Page) error {
+	buf := h.buf[:min(int64(len(h.buf)), img.Size-off)]
+	if n, err := r.ReadAt(buf, off); n < len(buf) {
+		return fmt.Errorf("reading firmware at 0x%x: %w", off+int64(n), err)
+	}
+	for ; len(buf) > 0; buf, off = buf[snp.PageSize:], off+snp.PageSize {
+		if page := (*[snp.PageSize]byte)(buf); !h.any || h.last != *page {
+			h.last, h.digest, h.any = *page, sha512.Sum384(page[:]), true
+		}
+		pages[off/snp.PageSize] = Page{normal(img.BaseGPA+uint64(off), h.digest), sourceFirmware}
+	}
+	return nil
 }
 
 // HashPage is the page of the kernel hashes table and where it goes.
