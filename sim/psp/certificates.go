@@ -106,6 +106,16 @@ func (e endorsement) extensions() ([]pkix.Extension, error) {
 	return out, err
 }
 
+// issuable says whether there is anything in an endorsement that cannot be
+// certified.
+func (c *CA) issuable(e endorsement) error {
+	if _, err := c.lineOf(e.product); err != nil {
+		return err
+	}
+	_, err := e.extensions()
+	return err
+}
+
 // issue certifies the key of a chip (an endorsement with a hwid) or of a
 // provider. Its serial number follows from what is certified, so that the
 // certificate that a chip brings and the one that the KDS serves are revoked

@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"math/big"
+	"sync"
 
 	"github.com/snplaunch/snplaunch/snp"
 )
@@ -62,10 +63,11 @@ func (c *CA) deriveKey(info string) (*ecdsa.PrivateKey, error) {
 	return key, nil
 }
 
-// certified is a key with its certificate, DER.
+// certified is a key with its certificate, DER. Most launches never ask for the
+// certificate, which takes a signature with 4096 bits to make.
 type certified struct {
 	key  *ecdsa.PrivateKey
-	cert []byte
+	cert func() ([]byte, error)
 }
 
 // endorse derives the VCEK (an endorsement with a hwid) or the VLEK and
@@ -79,8 +81,10 @@ func (c *CA) endorse(e endorsement) (certified, error) {
 	if err != nil {
 		return certified{}, err
 	}
-	cert, err := c.issue(e, &key.PublicKey)
-	return certified{key, cert}, err
+	if err := c.issuable(e); err != nil {
+		return certified{}, err
+	}
+	return certified{key, sync.OnceValues(func() ([]byte, error) { return c.issue(e, &key.PublicKey) })}, nil
 }
 
 // endorsement is what the certificate of this chip's VCEK, or of the VLEK that

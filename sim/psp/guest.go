@@ -23,6 +23,7 @@ type Guest struct {
 	platform *Platform
 	context
 	updates []snp.Update
+	hashed  lastPage
 }
 
 // context is what Checkpoint saves: everything that a command changes but the

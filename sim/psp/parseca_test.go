@@ -147,10 +147,10 @@ func FuzzParseCA(f *testing.F) {
 			if err != nil {
 				t.Fatalf("what was read certifies nothing: %v", err)
 			}
-			if err := mustParse(t, p.vcek.cert).CheckSignatureFrom(p.line.ask); err != nil {
+			if err := mustParse(t, p.Certificates().VCEK).CheckSignatureFrom(p.line.ask); err != nil {
 				t.Errorf("its VCEK does not verify: %v", err)
 			}
-			if err := mustParse(t, p.vlek.cert).CheckSignatureFrom(p.line.asvk); err != nil {
+			if err := mustParse(t, p.Certificates().VLEK).CheckSignatureFrom(p.line.asvk); err != nil {
 				t.Errorf("its VLEK does not verify: %v", err)
 			}
 		}

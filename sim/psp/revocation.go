@@ -67,8 +67,11 @@ func (p *Platform) VCEK(tcb snp.TCBParts) ([]byte, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if tcb == p.settings.reported {
-		return p.vcek.cert, nil
+		return p.vcek.cert()
 	}
 	c, err := p.ca.endorse(p.endorsement(false, tcb))
-	return c.cert, err
+	if err != nil {
+		return nil, err
+	}
+	return c.cert()
 }

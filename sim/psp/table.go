@@ -4,13 +4,16 @@ package psp
 // ASVK and VLEK are nil where no VLEK is loaded.
 type Chain struct{ ARK, ASK, VCEK, ASVK, VLEK []byte }
 
-// Certificates gives the chain.
+// Certificates gives the chain. What could not be certified is refused when the
+// key is made, and signing fails only where there is no memory for it.
 func (p *Platform) Certificates() Chain {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	c := Chain{ARK: p.line.ark.Raw, ASK: p.line.ask.Raw, VCEK: p.vcek.cert}
+	c := Chain{ARK: p.line.ark.Raw, ASK: p.line.ask.Raw}
+	c.VCEK, _ = p.vcek.cert()
 	if p.settings.vlekLoaded {
-		c.ASVK, c.VLEK = p.line.asvk.Raw, p.vlek.cert
+		c.ASVK = p.line.asvk.Raw
+		c.VLEK, _ = p.vlek.cert()
 	}
 	return c
 }

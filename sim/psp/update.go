@@ -102,7 +102,7 @@ func (g *Guest) measure(u UpdateParams, gpa uint64, page []byte) {
 	var contents snp.ContentDigest
 	switch u.Type {
 	case snp.PageNormal:
-		contents = sha512.Sum384(page)
+		contents = g.hashed.digest(page)
 	case snp.PageVMSA:
 		contents = vmsaDigest(page)
 	case snp.PageZero:

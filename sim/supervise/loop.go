@@ -61,7 +61,8 @@ func (l *loop) run() {
 	runtime.LockOSThread()
 	defer close(l.done)
 	defer l.release()
-	defer l.counters.thread()
+	before := threadTime()
+	defer func() { l.counters.used(threadTime() - before) }()
 	var fds []unix.PollFd
 	var owners []*owner
 	for {

@@ -63,14 +63,18 @@ func (c *counters) add(call Call, ours bool, took time.Duration) {
 	s.Max = max(s.Max, took)
 }
 
-// thread notes what the calling thread has used.
-func (c *counters) thread() {
+// threadTime gives the processor time that the calling thread has used so far.
+func threadTime() time.Duration {
 	var t unix.Timespec
 	if unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &t) != nil {
-		return
+		return 0
 	}
+	return time.Duration(t.Nano())
+}
+
+func (c *counters) used(cpu time.Duration) {
 	c.mu.Lock()
-	c.cpu = time.Duration(t.Nano())
+	c.cpu = cpu
 	c.mu.Unlock()
 }
 
