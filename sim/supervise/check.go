@@ -59,7 +59,8 @@ func unreadable(pid int, err error) string {
 	who := fmt.Sprintf("process %d (%s)", pid, statusField(pid, "Name"))
 	uids := bytes.Fields([]byte(statusField(pid, "Uid")))
 	var owner unix.Stat_t
-	statErr := unix.Stat("/proc/"+strconv.Itoa(pid), &owner)
+	// The files of a process that may not be read belong to root (proc(5)).
+	statErr := unix.Stat("/proc/"+strconv.Itoa(pid)+"/mem", &owner)
 	switch self := os.Geteuid(); {
 	case len(uids) == 4 && string(uids[1]) != strconv.Itoa(self):
 		return fmt.Sprintf("%s runs as user %s, whose memory this user may not read (%v): what it does with /dev/kvm and /dev/sev is not simulated; run sim exec as root, or as that user", who, uids[1], err)

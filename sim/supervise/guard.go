@@ -280,14 +280,26 @@ func (f *Foreign) View() View { return f.view }
 // Stats says what supervision has cost so far.
 func (f *Foreign) Stats() Stats { return f.loop.counters.stats() }
 
-// Signal sends a signal to the command itself.
-func (f *Foreign) Signal(s syscall.Signal) { _ = syscall.Kill(f.pid, s) }
+// Signal sends a signal to the command itself, unless that has ended.
+func (f *Foreign) Signal(s syscall.Signal) {
+	select {
+	case <-f.ended:
+	default:
+		_ = syscall.Kill(f.pid, s)
+	}
+}
 
 // Ended is closed when the command itself has ended; what it started may live on.
 func (f *Foreign) Ended() <-chan struct{} { return f.ended }
 
 // Kill ends the command and everything that it started, at once.
-func (f *Foreign) Kill() { _ = unix.Shutdown(int(f.conn.Fd()), unix.SHUT_WR) }
+func (f *Foreign) Kill() {
+	c, err := f.conn.SyscallConn()
+	if err != nil {
+		return // all has ended and the socket is closed
+	}
+	_ = c.Control(func(fd uintptr) { _ = unix.Shutdown(int(fd), unix.SHUT_WR) })
+}
 
 // Wait waits until the command and everything that it started have ended and
 // gives the command's own exit status; 128 and the signal's number when a
