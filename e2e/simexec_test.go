@@ -138,6 +138,101 @@ func TestModelsStartWithoutWarnings(t *testing.T) {
 	}
 }
 
+// probe starts a QEMU without a machine, as libvirt does to find out what a host
+// can do, and asks it by QMP.
+func probe(t testing.TB, flags []string, qemu string, ask func(*qmp.Client)) {
+	t.Helper()
+	socket := filepath.Join(t.TempDir(), "qmp")
+	cmd, _ := simExecCommand(t, flags, []string{qemu, "-S", "-no-user-config", "-nodefaults", "-nographic",
+		"-machine", "none,accel=kvm:tcg", "-qmp", "unix:" + socket + ",server=on,wait=off"})
+	var stderr lockedBuffer
+	cmd.Stderr = &stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	q := dialQMP(t, socket, ended, &stderr)
+	ask(q)
+	if err := q.Quit(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if err := <-ended; err != nil {
+		t.Errorf("%v\n%s", err, stderr.String())
+	}
+}
+
+// dialQMP waits for a QEMU's socket.
+func dialQMP(t testing.TB, socket string, ended <-chan error, stderr *lockedBuffer) *qmp.Client {
+	t.Helper()
+	var conn net.Conn
+	for conn == nil {
+		select {
+		case err := <-ended:
+			t.Fatalf("QEMU ended: %v\n%s", err, stderr.String())
+		case <-time.After(20 * time.Millisecond):
+		}
+		conn, _ = net.Dial("unix", socket)
+	}
+	t.Cleanup(func() { conn.Close() })
+	q, err := qmp.Dial(t.Context(), conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return q
+}
+
+// What libvirt asks a QEMU on each host: an ordinary VM has every CPU model
+// up to its generation in full, and SEV tells certificates and the chip's id.
+func TestCapabilities(t *testing.T) {
+	generation := map[string]int{"EPYC": 0, "EPYC-IBPB": 0, "EPYC-Rome": 0, "EPYC-Milan": 1, "EPYC-Genoa": 2, "EPYC-Turin": 3}
+	version := regexp.MustCompile(`-v\d+$`)
+	for _, qemu := range []string{parts(t).QEMU.Path, nextQEMU(t)} {
+		for i, h := range [][2]string{{"milan", "6.12"}, {"genoa", "6.12"}, {"turin", "7.2"}} {
+			probe(t, []string{"--platform", h[0], "--kernel-profile", h[1]}, qemu, func(q *qmp.Client) {
+				var models []struct {
+					Name        string
+					Unavailable []string `json:"unavailable-features"`
+				}
+				if err := q.Execute(t.Context(), "query-cpu-definitions", nil, &models); err != nil {
+					t.Fatal(err)
+				}
+				n := 0
+				for _, m := range models {
+					g, isEPYC := generation[version.ReplaceAllString(m.Name, "")]
+					if !isEPYC {
+						continue
+					}
+					n++
+					if here := g <= i+1; here != (len(m.Unavailable) == 0) {
+						t.Errorf("%s of %s on %s: unavailable %q", m.Name, qemu, h[0], m.Unavailable)
+					}
+				}
+				if n < 10 {
+					t.Errorf("%s knows %d EPYC models", qemu, n)
+				}
+				var sev struct {
+					PDH   []byte
+					Chain []byte `json:"cert-chain"`
+					ID    []byte `json:"cpu0-id"`
+					CBit  *int   `json:"cbitpos"`
+				}
+				if err := q.Execute(t.Context(), "query-sev-capabilities", nil, &sev); err != nil {
+					t.Fatal(err)
+				}
+				if len(sev.PDH) != 2084 || len(sev.Chain) != 6252 || len(sev.ID) != 64 || sev.CBit == nil || *sev.CBit != int(host.CBitPos()) {
+					t.Errorf("query-sev-capabilities: %d, %d, %d bytes", len(sev.PDH), len(sev.Chain), len(sev.ID))
+				}
+			})
+		}
+	}
+	probe(t, []string{"--fault", "no-sev"}, nextQEMU(t), func(q *qmp.Client) {
+		if err := q.Execute(t.Context(), "query-sev-capabilities", nil, nil); err == nil {
+			t.Error("a host without SEV has capabilities")
+		}
+	})
+}
+
 // launchRecord is a line of --report, as a stranger reads it.
 type launchRecord struct {
 	Simulated     bool
@@ -186,20 +281,7 @@ func TestResetLaunchesAgain(t *testing.T) {
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
-	var conn net.Conn
-	for conn == nil {
-		select {
-		case err := <-ended:
-			t.Fatalf("QEMU ended: %v\n%s", err, stderr.String())
-		case <-time.After(20 * time.Millisecond):
-		}
-		conn, _ = net.Dial("unix", socket)
-	}
-	defer conn.Close()
-	q, err := qmp.Dial(t.Context(), conn)
-	if err != nil {
-		t.Fatal(err)
-	}
+	q := dialQMP(t, socket, ended, &stderr)
 	for n := 2; n <= 3; n++ {
 		if err := q.Execute(t.Context(), "system_reset", nil, nil); err != nil {
 			t.Fatalf("system_reset: %v\n%s", err, stderr.String())

@@ -55,10 +55,10 @@ func simExec(e *env, args []string) error {
 	fs := e.flags("sim exec", "[--platform P] [--kernel-profile K] [--cpuid-check on|off] [--fault F]... [--report FILE] [--view private|trapped] [--stats] [--hold] -- COMMAND…\n\n"+
 		"Runs a command that starts QEMU, itself or through others, on the software SNP host. stderr tells the launch digest.")
 	var o simOptions
-	fs.StringVar(&o.platform, "platform", "genoa", "the processor: "+strings.Join(psp.Platforms(), ", "))
-	fs.StringVar(&o.profile, "kernel-profile", kvm.DefaultProfile, "the host's kernel: "+strings.Join(kvm.Profiles(), ", "))
-	fs.StringVar(&o.cpuidCheck, "cpuid-check", "on", "off: take CPUID pages of every CPU model, whatever the processor is")
-	fs.Func("fault", "let something go wrong, as in SNP_LAUNCH_UPDATE:3=INVALID_PAGE_STATE; may be given again", func(s string) error {
+	fs.StringVar(&o.platform, "platform", "genoa", "the `processor`: "+strings.Join(psp.Platforms(), ", "))
+	fs.StringVar(&o.profile, "kernel-profile", kvm.DefaultProfile, "the host's `kernel`: "+strings.Join(kvm.Profiles(), ", "))
+	fs.StringVar(&o.cpuidCheck, "cpuid-check", "on", "`off`: take CPUID pages of every CPU model, whatever the processor is")
+	fs.Func("fault", "let something go wrong: a `FAULT` as in SNP_LAUNCH_UPDATE:3=INVALID_PAGE_STATE; may be given again", func(s string) error {
 		o.faults = append(o.faults, s)
 		return nil
 	})
