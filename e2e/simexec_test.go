@@ -25,9 +25,12 @@ import (
 	"github.com/snplaunch/snplaunch/sim/psp"
 )
 
-// nextQEMU is the distribution's QEMU beside the machine's own.
+// nextQEMU is the distribution's QEMU beside the machine's own, as qemus finds it.
 func nextQEMU(t testing.TB) string {
 	t.Helper()
+	if path := os.Getenv("SNPLAUNCH_QEMU_NEXT"); path != "" {
+		return path
+	}
 	set, err := images.Find(t.Context(), images.Options{QEMUNext: true})
 	if err != nil {
 		t.Fatal(err)

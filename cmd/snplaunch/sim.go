@@ -107,6 +107,8 @@ func simExec(e *env, args []string) error {
 			say("launch digest %s (SIMULATED)", ev.Guest.LaunchDigest())
 		case ev.Kind == kvm.EventFinish && ev.Guest != nil:
 			say("SIMULATED launch refused: %s; launch digest %s", outcome(ev), ev.Guest.LaunchDigest())
+		case syscall.Errno(ev.Errno) == syscall.EAGAIN: // QEMU makes the call again
+			say("SIMULATED call failed: %s", outcome(ev))
 		case ev.Errno != 0:
 			say("SIMULATED launch refused: %s", outcome(ev))
 		}
