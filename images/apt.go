@@ -181,7 +181,34 @@ func (a *apt) closure(ctx context.Context, o offer) ([]offer, error) {
 	return list, nil
 }
 
-var simulatedInstall = regexp.MustCompile(`(?m)^Inst (\S+) \((\S+) `)
+// missing gives those of the packages, which are of one suite, and of what they
+// need that are not installed on this machine in a version that will do. They
+// come from that suite and its release, never from a later one, whose
+// libraries need a C library of their own.
+func (a *apt) missing(ctx context.Context, wanted []offer) ([]offer, error) {
+	suite := wanted[0].suite
+	var pins strings.Builder
+	for _, other := range a.suites {
+		if !strings.HasPrefix(suite, other) {
+			fmt.Fprintf(&pins, "Package: *\nPin: release n=%s\nPin-Priority: 1\n\n", other)
+		}
+	}
+	preferences := filepath.Join(a.dir, "preferences")
+	if err := os.WriteFile(preferences, []byte(pins.String()), 0o644); err != nil {
+		return nil, err
+	}
+	args := []string{"install", "--simulate", "--no-install-recommends", "-t", suite, "-o", "Dir::Etc::preferences=" + preferences}
+	for _, o := range wanted {
+		args = append(args, o.name+"="+o.version)
+	}
+	out, err := a.run(ctx, "apt-get", args...)
+	if err != nil {
+		return nil, fmt.Errorf("finding what package %s %s needs: %w", wanted[0].name, wanted[0].version, err)
+	}
+	return parseSimulation(out, suite), nil
+}
+
+var simulatedInstall = regexp.MustCompile(`(?m)^Inst (\S+) (?:\[[^]]*\] )?\((\S+) `)
 
 // parseSimulation reads lines such as
 //

@@ -72,6 +72,14 @@ func (s *Set) findExtras(ctx context.Context, c *cache, o Options, deep bool) er
 			s.QEMUNext = &q
 		}
 	}
+	if o.Libvirt {
+		if m := c.part(roleLibvirt, deep); m != nil {
+			a := m.artifact()
+			s.Libvirt = &a
+		} else {
+			s.miss("libvirt, unpacked, is missing; run `snplaunch setup --libvirt`")
+		}
+	}
 	if o.PlainFirmware {
 		if m := c.part(rolePlain, deep); m != nil {
 			a := m.artifact()

@@ -19,6 +19,7 @@ const (
 	rolePlain    role = "firmware-plain"
 	roleKernel   role = "kernel"
 	roleQEMUNext role = "qemu-next"
+	roleLibvirt  role = "libvirt"
 )
 
 // manifestName is the file that makes a fetched part valid.

@@ -20,8 +20,9 @@ type Options struct {
 	InstallQEMU bool
 	// QEMUNext asks for the newest QEMU of the distribution beside the
 	// machine's own, unpacked and not installed; PlainFirmware for an OVMF
-	// without SNP metadata, which no SNP guest starts from. Both are for tests.
-	QEMUNext, PlainFirmware bool
+	// without SNP metadata, which no SNP guest starts from; Libvirt for a
+	// libvirt that knows SNP, unpacked. They are for tests.
+	QEMUNext, PlainFirmware, Libvirt bool
 	// Refresh makes Setup fetch again what it fetched before.
 	Refresh bool
 
@@ -60,10 +61,12 @@ type Set struct {
 	GenericFirmware Artifact `json:"generic_firmware"`
 	Kernel          Artifact `json:"kernel"`
 	Initrd          Artifact `json:"initrd"`
-	// QEMUNext and PlainFirmware are what the options of these names ask for;
-	// nil otherwise.
+	// QEMUNext, PlainFirmware and Libvirt are what the options of these names
+	// ask for; nil otherwise. Libvirt is the daemon, in a part whose folder usr
+	// is to be laid over the machine's.
 	QEMUNext      *QEMUInfo `json:"qemu_next,omitempty"`
 	PlainFirmware *Artifact `json:"plain_firmware,omitempty"`
+	Libvirt       *Artifact `json:"libvirt,omitempty"`
 	// ModulesDir is lib/modules/VERSION of Kernel; empty where the user named
 	// a kernel without one.
 	ModulesDir string `json:"modules_dir,omitempty"`

@@ -124,6 +124,14 @@ func (s *setup) fetchExtras(ctx context.Context, set *Set) error {
 		a := m.artifact()
 		set.PlainFirmware = &a
 	}
+	if s.o.Libvirt && (set.Libvirt == nil || s.o.Refresh) {
+		m, err := s.fetchLibvirt(ctx)
+		if err != nil {
+			return fmt.Errorf("libvirt %s or later could not be fetched: %w; leave out --libvirt", minLibvirt, err)
+		}
+		a := m.artifact()
+		set.Libvirt = &a
+	}
 	return nil
 }
 

@@ -19,6 +19,7 @@ func setupVerb(e *env, args []string) error {
 	fs.BoolVar(&o.InstallQEMU, "install", false, "install QEMU where it is missing (needs root)")
 	fs.BoolVar(&o.QEMUNext, "qemu-next", false, "also unpack the distribution's newest QEMU into the cache, beside the machine's own; nothing is installed")
 	fs.BoolVar(&o.PlainFirmware, "plain-firmware", false, "also fetch an OVMF without SNP metadata, from which no SNP guest starts (tests want one)")
+	fs.BoolVar(&o.Libvirt, "libvirt", false, "also unpack a libvirt that knows SEV-SNP into the cache; nothing is installed (tests want one)")
 	asJSON := fs.Bool("json", false, "print what was found as an object")
 	asEnv := fs.Bool("env", false, "print shell assignments of SNPLAUNCH_OVMF and SNPLAUNCH_KERNEL, with --qemu-next of SNPLAUNCH_QEMU_NEXT, which tests read")
 	if _, _, err := parse(fs, args, 0); err != nil {
@@ -85,6 +86,9 @@ func describe(set *images.Set) []string {
 	}
 	if a := set.PlainFirmware; a != nil {
 		line("plain firmware", a.Path, a.Package+" "+a.Version)
+	}
+	if a := set.Libvirt; a != nil {
+		line("libvirt", a.Path, a.Package+" "+a.Version)
 	}
 	return out
 }

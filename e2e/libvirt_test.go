@@ -1,0 +1,134 @@
+package e2e_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/snplaunch/snplaunch/images"
+)
+
+// libvirtDomain is what a user of libvirt writes; cbitpos and reducedPhysBits
+// are libvirt's to find out.
+const libvirtDomain = `<domain type='kvm'>
+  <name>snp</name>
+  <memory unit='MiB'>512</memory>
+  <vcpu>2</vcpu>
+  <os>
+    <type arch='x86_64' machine='q35'>hvm</type>
+    <loader type='rom' stateless='yes'>%s</loader>
+    <kernel>%s</kernel>
+    <cmdline>tag=libvirt</cmdline>
+  </os>
+  <features><acpi/><apic/></features>
+  <cpu mode='custom' match='exact' check='none'><model fallback='forbid'>EPYC-v4</model></cpu>
+  <on_reboot>destroy</on_reboot>
+  <memoryBacking><source type='memfd'/><access mode='shared'/></memoryBacking>
+  <devices><emulator>%s</emulator></devices>
+  <launchSecurity type='sev-snp' kernelHashes='yes'><policy>0x00030000</policy></launchSecurity>
+</domain>
+`
+
+// libvirtUsr is the folder usr of an unpacked libvirt.
+func libvirtUsr(t testing.TB) string {
+	t.Helper()
+	set, err := images.Find(t.Context(), images.Options{Libvirt: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if set.Libvirt == nil {
+		const sentence = "libvirt is missing, run ./scripts/setup --libvirt"
+		if os.Getenv("SNPLAUNCH_REQUIRE_PARTS") != "" {
+			t.Fatal(sentence)
+		}
+		t.Skip(sentence)
+	}
+	return filepath.Dir(filepath.Dir(set.Libvirt.Path))
+}
+
+// libvirt defines, starts, asks and destroys an SNP domain in a session
+// without privileges, and starts it as measure says.
+func TestLibvirt(t *testing.T) {
+	usr := libvirtUsr(t)
+	at := aPlace(t)
+	want := at.digest(t, "libvirt", 2)
+	makeRoots(t)
+	data := filepath.Join(at.dir, "data")
+	script, err := os.ReadFile("testdata/libvirt.sh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	at.script(t, "session.sh", string(script))
+	if err := os.WriteFile(filepath.Join(at.dir, "snp.xml"), fmt.Appendf(nil, libvirtDomain, at.firmware, at.kernel, parts(t).QEMU.Path), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	// The unpacked files are laid over the machine's for this session alone.
+	// Root then becomes nobody; others need a user namespace to mount.
+	unshare, become := []string{"-m"}, fmt.Sprintf("setpriv --reuid %d --regid %[1]d --clear-groups --inh-caps=-all", nobodyID)
+	if os.Geteuid() == 0 {
+		giveRoots(t, data)
+	} else {
+		unshare, become, data = []string{"-Urm"}, "", filepath.Dir(dataFolder)
+	}
+	for _, dir := range []string{"run", "home"} {
+		if err := os.Mkdir(filepath.Join(at.dir, dir), 0o777); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(filepath.Join(at.dir, dir), 0o777); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cmd, _ := command(t, t.Name())
+	cmd.Path, cmd.Args = "/usr/bin/unshare", append(append([]string{"unshare"}, unshare...), "sh", "-c",
+		`mount -t overlay overlay -o lowerdir="$1":/usr /usr && exec `+become+` "$0" sim exec --hold -- ./session.sh`, snplaunch(t), usr)
+	cmd.Env = append(cmd.Env, "HOME="+filepath.Join(at.dir, "home"), "XDG_RUNTIME_DIR="+filepath.Join(at.dir, "run"), "XDG_DATA_HOME="+data, "TMPDIR="+at.dir)
+	cmd.Dir = at.dir
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	// sim exec waits for daemons that a broken session leaves behind.
+	stop := time.AfterFunc(3*time.Minute, func() { _ = cmd.Process.Kill() })
+	defer stop.Stop()
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("%v\n%s%s", err, stdout.String(), stderr.String())
+	}
+	if got := launched(stderr.String()); !slices.Equal(got, []string{want}) {
+		t.Errorf("launched %q, measured %s\n%s", got, want, stderr.String())
+	}
+	var said []string
+	for line := range strings.Lines(stdout.String()) {
+		if line = strings.TrimSpace(line); line != "" {
+			said = append(said, line)
+		}
+	}
+	if len(said) != 5 {
+		t.Fatalf("the session said\n%s%s", stdout.String(), stderr.String())
+	}
+	var sev struct {
+		Return struct {
+			State     string `json:"state"`
+			Type      string `json:"sev-type"`
+			SNPPolicy uint64 `json:"snp-policy"`
+		} `json:"return"`
+	}
+	if err := json.Unmarshal([]byte(said[2]), &sev); err != nil || sev.Return.State != "running" || sev.Return.Type != "sev-snp" || sev.Return.SNPPolicy != 0x30000 {
+		t.Errorf("query-sev: %s, %v", said[2], err)
+	}
+	// The measurement of an SNP guest is not the host's to read, says QEMU.
+	if got := []string{said[0], said[1], said[3], said[4]}; !slices.Equal(got, []string{"1", "running", "no launch security info", "shut off"}) {
+		t.Errorf("the session said %q", got)
+	}
+	if !strings.Contains(stderr.String(), "SEV launch measurement is not available") {
+		t.Errorf("domlaunchsecinfo failed for another reason:\n%s", stderr.String())
+	}
+	if l := gone(t, t.Name()); l != nil {
+		t.Errorf("processes are left: %q", l)
+	}
+}
