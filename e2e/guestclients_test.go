@@ -137,6 +137,7 @@ func inGuest(t *testing.T, initrd string, command ...string) (*launcher.Result, 
 			command, res.Verdict, res.GuestExit, res.Error, stdout.String(), stderr.String(), res.Console)
 		return nil, nil
 	}
+	t.Logf("%s: %d ms", command[:2], res.DurationMS["total"])
 	return res, []byte(stdout.String())
 }
 
