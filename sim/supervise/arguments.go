@@ -19,8 +19,9 @@ const (
 
 // cbitposPattern finds the property in both forms that QEMU takes, decimal or
 // hexadecimal: sev-snp-guest,cbitpos=51 and
-// {"qom-type":"sev-snp-guest","cbitpos":51}.
-var cbitposPattern = regexp.MustCompile(`(cbitpos=|"cbitpos"\s*:)(\s*(?:0[xX][0-9a-fA-F]+|\d+))`)
+// {"qom-type":"sev-snp-guest","cbitpos":51}. What only begins like a number is left
+// for QEMU to refuse.
+var cbitposPattern = regexp.MustCompile(`(cbitpos=|"cbitpos"\s*:)(\s*(?:0[xX][0-9a-fA-F]+|\d+)\b)`)
 
 // FitCBitPos puts another C-bit position into an argument of QEMU, keeping the
 // argument's length: 51 becomes " 0", which QEMU reads as it reads 0. (A zero in
