@@ -264,7 +264,7 @@ func TestWhatSupervisionHolds(t *testing.T) {
 			if m == nil {
 				t.Fatalf("memory is not told:\n%s", stderr)
 			}
-			if mib, err := strconv.ParseFloat(m[1], 64); err != nil || mib > 40 {
+			if mib, err := strconv.ParseFloat(m[1], 64); err != nil || mib == 0 || mib > 40 {
 				t.Errorf("%s MiB, want at most 40", m[1])
 			}
 		})

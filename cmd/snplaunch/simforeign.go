@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"text/tabwriter"
 	"time"
@@ -79,8 +80,24 @@ func printStats(w io.Writer, s supervise.Stats) {
 	var own syscall.Rusage
 	if syscall.Getrusage(syscall.RUSAGE_SELF, &own) == nil {
 		fmt.Fprintf(w, "processor time of this process %.1f ms, of which answering %.1f ms; memory at most %.1f MiB\n",
-			float64(own.Utime.Nano()+own.Stime.Nano())/1e6, float64(s.CPU.Nanoseconds())/1e6, float64(own.Maxrss)/1024)
+			float64(own.Utime.Nano()+own.Stime.Nano())/1e6, float64(s.CPU.Nanoseconds())/1e6, float64(peakMemory())/1024)
 	}
+}
+
+// peakMemory is the most memory that this process has had, in KiB (VmHWM of
+// proc_pid_status(5)); 0 where it is not told. ru_maxrss is not used: it starts
+// with the memory of the process that started this one.
+func peakMemory() (kib uint64) {
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return 0
+	}
+	for line := range strings.Lines(string(status)) {
+		if rest, ok := strings.CutPrefix(line, "VmHWM:"); ok {
+			_, _ = fmt.Sscan(rest, &kib)
+		}
+	}
+	return kib
 }
 
 // callName names a held system call.
