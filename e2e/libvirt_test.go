@@ -88,7 +88,9 @@ func TestLibvirt(t *testing.T) {
 	cmd, _ := command(t, t.Name())
 	cmd.Path, cmd.Args = "/usr/bin/unshare", append(append([]string{"unshare"}, unshare...), "sh", "-c",
 		`mount -t overlay overlay -o lowerdir="$1":/usr /usr && exec `+become+` "$0" sim exec --hold -- ./session.sh`, snplaunch(t), usr)
-	cmd.Env = append(cmd.Env, "HOME="+filepath.Join(at.dir, "home"), "XDG_RUNTIME_DIR="+filepath.Join(at.dir, "run"), "XDG_DATA_HOME="+data, "TMPDIR="+at.dir)
+	home := filepath.Join(at.dir, "home") // a libvirt of another user keeps nothing in the folders of this one
+	cmd.Env = append(cmd.Env, "HOME="+home, "XDG_CACHE_HOME="+filepath.Join(home, "cache"), "XDG_CONFIG_HOME="+filepath.Join(home, "config"),
+		"XDG_RUNTIME_DIR="+filepath.Join(at.dir, "run"), "XDG_DATA_HOME="+data, "TMPDIR="+at.dir)
 	cmd.Dir = at.dir
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
