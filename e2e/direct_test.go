@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/snplaunch/snplaunch/host"
-	"github.com/snplaunch/snplaunch/images"
 	"github.com/snplaunch/snplaunch/sim/kvm"
 	"github.com/snplaunch/snplaunch/sim/psp"
 	"github.com/snplaunch/snplaunch/sim/supervise"
@@ -32,29 +31,12 @@ type testQEMU struct {
 func (q testQEMU) isVersion(prefix string) bool { return strings.HasPrefix(q.full, prefix) }
 
 // qemus gives the machine's QEMU and, where it is another, the distribution's
-// next one ($SNPLAUNCH_QEMU_NEXT or the cache's). Without the latter a test goes
-// on with one QEMU on a developer's machine and fails where
-// SNPLAUNCH_REQUIRE_PARTS is set.
+// next one.
 func qemus(t testing.TB) []testQEMU {
 	t.Helper()
 	paths := []string{parts(t).QEMU.Path}
-	next := os.Getenv("SNPLAUNCH_QEMU_NEXT")
-	if next == "" {
-		set, err := images.Find(t.Context(), images.Options{QEMUNext: true})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if set.QEMUNext != nil {
-			next = set.QEMUNext.Path
-		}
-	}
-	switch {
-	case next != "" && next != paths[0]:
+	if next := nextQEMU(t); next != paths[0] {
 		paths = append(paths, next)
-	case next == "" && os.Getenv("SNPLAUNCH_REQUIRE_PARTS") != "":
-		t.Fatal("the distribution's next QEMU is missing, run ./scripts/setup --qemu-next")
-	case next == "":
-		t.Log("with one QEMU only: the distribution's next one is missing, see ./scripts/setup --qemu-next")
 	}
 	var out []testQEMU
 	for _, p := range paths {
@@ -73,24 +55,6 @@ func qemus(t testing.TB) []testQEMU {
 		out = append(out, q)
 	}
 	return out
-}
-
-// plainFirmware gives an OVMF without SNP metadata; what qemus says of a
-// missing part holds, but that the test is then skipped.
-func plainFirmware(t testing.TB) string {
-	t.Helper()
-	set, err := images.Find(t.Context(), images.Options{PlainFirmware: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if set.PlainFirmware == nil {
-		const missing = "an OVMF without SNP metadata is missing, run ./scripts/setup --plain-firmware"
-		if os.Getenv("SNPLAUNCH_REQUIRE_PARTS") != "" {
-			t.Fatal(missing)
-		}
-		t.Skip(missing)
-	}
-	return set.PlainFirmware.Path
 }
 
 var testCA = sync.OnceValues(func() (*psp.CA, error) { return psp.LoadOrCreateCA(dataFolder, func() {}) })

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -175,8 +176,8 @@ func TestForeignLaunchByAnOrdinaryUser(t *testing.T) {
 			cmd.Env = append(cmd.Env, "Q="+at.qemu, "XDG_DATA_HOME="+data, "TMPDIR="+at.dir)
 			cmd.Dir, cmd.SysProcAttr = at.dir, asNobody
 			out, err := cmd.CombinedOutput()
-			if view == "private" && bytes.Contains(out, []byte("no private /dev can be had here")) {
-				t.Skip("this kernel gives ordinary users no namespaces")
+			if view == "private" && !userNamespaces() {
+				t.Skip("this kernel gives ordinary users no namespaces, so there is no private view for them")
 			}
 			if got := launched(string(out)); err != nil || !slices.Equal(got, want) {
 				t.Errorf("launched %q, measured %q: %v\n%s", got, want, err, out)
@@ -186,6 +187,14 @@ func TestForeignLaunchByAnOrdinaryUser(t *testing.T) {
 }
 
 const nobodyID = 65534
+
+// userNamespaces says whether this kernel lets nobody mount in a namespace of
+// their own, asking util-linux rather than the supervisor.
+func userNamespaces() bool {
+	cmd := exec.Command("unshare", "-Urm", "mount", "-t", "tmpfs", "none", "/tmp")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobodyID, Gid: nobodyID}}
+	return cmd.Run() == nil
+}
 
 // makeRoots sees to the simulated roots of these tests.
 func makeRoots(t testing.TB) {
@@ -303,12 +312,13 @@ func TestUnreadableQEMU(t *testing.T) {
 
 // cbitpos of other machines is put right, also by a program that is not the first thread.
 func TestForeignCBitPos(t *testing.T) {
+	foreign := 47
 	if host.CBitPos() == 47 {
-		t.Skip("47 is this machine's")
+		foreign = 51
 	}
 	at := aPlace(t)
 	want := at.digest(t, "", 2)
-	for _, position := range []string{"47", "0x2f"} {
+	for _, position := range []string{strconv.Itoa(foreign), fmt.Sprintf("%#x", foreign)} {
 		script, err := os.ReadFile(at.qemu)
 		if err != nil {
 			t.Fatal(err)

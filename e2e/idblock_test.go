@@ -368,7 +368,7 @@ func onTerminal(t *testing.T, input string, args ...string) (stdout, shown strin
 func TestIDBlockGuide(t *testing.T) {
 	p := parts(t)
 	if _, err := exec.LookPath("openssl"); err != nil {
-		t.Skip("the guide's HSM is openssl, which is not installed")
+		lacks(t, "the guide's HSM is openssl, which is not installed")
 	}
 	guide, err := os.ReadFile("../docs/idblock.md")
 	if err != nil {

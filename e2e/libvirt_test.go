@@ -11,8 +11,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"github.com/snplaunch/snplaunch/images"
 )
 
 // libvirtDomain is what a user of libvirt writes; cbitpos and reducedPhysBits
@@ -35,23 +33,6 @@ const libvirtDomain = `<domain type='kvm'>
   <launchSecurity type='sev-snp' kernelHashes='yes'><policy>0x00030000</policy></launchSecurity>
 </domain>
 `
-
-// libvirtUsr is the folder usr of an unpacked libvirt.
-func libvirtUsr(t testing.TB) string {
-	t.Helper()
-	set, err := images.Find(t.Context(), images.Options{Libvirt: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if set.Libvirt == nil {
-		const sentence = "libvirt is missing, run ./scripts/setup --libvirt"
-		if os.Getenv("SNPLAUNCH_REQUIRE_PARTS") != "" {
-			t.Fatal(sentence)
-		}
-		t.Skip(sentence)
-	}
-	return filepath.Dir(filepath.Dir(set.Libvirt.Path))
-}
 
 // libvirt defines, starts, asks and destroys an SNP domain in a session
 // without privileges, and starts it as measure says.

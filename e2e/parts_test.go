@@ -31,12 +31,68 @@ func parts(t testing.TB) *images.Set {
 		t.Fatal(err)
 	}
 	if missing := set.Missing(); len(missing) > 0 {
-		if os.Getenv("SNPLAUNCH_REQUIRE_PARTS") != "" {
-			t.Fatalf("parts are missing: %s", strings.Join(missing, "; "))
-		}
-		t.Skipf("parts are missing, run ./scripts/setup: %s", strings.Join(missing, "; "))
+		lacks(t, "parts are missing, run ./scripts/setup: "+strings.Join(missing, "; "))
 	}
 	return set
+}
+
+// lacks ends a test for want of something that scripts/test brings: as a failure
+// where SNPLAUNCH_REQUIRE_PARTS is set, as a skip on a developer's machine. The
+// sentence says what is missing and how it is had.
+func lacks(t testing.TB, sentence string) {
+	t.Helper()
+	if os.Getenv("SNPLAUNCH_REQUIRE_PARTS") != "" {
+		t.Fatal(sentence)
+	}
+	t.Skip(sentence)
+}
+
+var findExtras = sync.OnceValues(func() (*images.Set, error) {
+	return images.Find(context.Background(), images.Options{QEMUNext: true, PlainFirmware: true, Libvirt: true})
+})
+
+// extras gives what only some tests want, each of which may be nil.
+func extras(t testing.TB) *images.Set {
+	t.Helper()
+	set, err := findExtras()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return set
+}
+
+// nextQEMU is the distribution's QEMU beside the machine's own:
+// $SNPLAUNCH_QEMU_NEXT or the cache's.
+func nextQEMU(t testing.TB) string {
+	t.Helper()
+	if path := os.Getenv("SNPLAUNCH_QEMU_NEXT"); path != "" {
+		return path
+	}
+	q := extras(t).QEMUNext
+	if q == nil {
+		lacks(t, "the distribution's next QEMU is missing, run ./scripts/setup --qemu-next")
+	}
+	return q.Path
+}
+
+// plainFirmware is an OVMF without SNP metadata.
+func plainFirmware(t testing.TB) string {
+	t.Helper()
+	a := extras(t).PlainFirmware
+	if a == nil {
+		lacks(t, "an OVMF without SNP metadata is missing, run ./scripts/setup --plain-firmware")
+	}
+	return a.Path
+}
+
+// libvirtUsr is the folder usr of an unpacked libvirt.
+func libvirtUsr(t testing.TB) string {
+	t.Helper()
+	a := extras(t).Libvirt
+	if a == nil {
+		lacks(t, "libvirt is missing, run ./scripts/setup --libvirt")
+	}
+	return filepath.Dir(filepath.Dir(a.Path))
 }
 
 // aGuest is the default guest on the parts of this machine.

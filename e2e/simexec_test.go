@@ -17,33 +17,12 @@ import (
 	"time"
 
 	"github.com/snplaunch/snplaunch/host"
-	"github.com/snplaunch/snplaunch/images"
 	"github.com/snplaunch/snplaunch/launcher"
 	"github.com/snplaunch/snplaunch/measure"
 	"github.com/snplaunch/snplaunch/qmp"
 	"github.com/snplaunch/snplaunch/sim/kvm"
 	"github.com/snplaunch/snplaunch/sim/psp"
 )
-
-// nextQEMU is the distribution's QEMU beside the machine's own, as qemus finds it.
-func nextQEMU(t testing.TB) string {
-	t.Helper()
-	if path := os.Getenv("SNPLAUNCH_QEMU_NEXT"); path != "" {
-		return path
-	}
-	set, err := images.Find(t.Context(), images.Options{QEMUNext: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if set.QEMUNext == nil {
-		const missing = "the distribution's next QEMU is missing, run ./scripts/setup --qemu-next"
-		if os.Getenv("SNPLAUNCH_REQUIRE_PARTS") != "" {
-			t.Fatal(missing)
-		}
-		t.Skip(missing)
-	}
-	return set.QEMUNext.Path
-}
 
 // plainQEMU is a QEMU command line of an SNP guest as one writes it by hand.
 func plainQEMU(t testing.TB, qemu, cpu string, more ...string) []string {

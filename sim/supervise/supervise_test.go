@@ -325,6 +325,14 @@ func nobody(t *testing.T, args func(result string) []string) string {
 	return string(b)
 }
 
+// userNamespaces says whether this kernel lets another user mount in a namespace
+// of their own, asking util-linux rather than the code under test.
+func userNamespaces() bool {
+	cmd := exec.Command("unshare", "-Urm", "mount", "-t", "tmpfs", "none", "/tmp")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	return cmd.Run() == nil
+}
+
 // A user without any privilege sees the host as root does, and gets no
 // privilege by it.
 func TestOrdinaryUser(t *testing.T) {
@@ -339,8 +347,8 @@ func TestOrdinaryUser(t *testing.T) {
 			if v == ViewAuto {
 				want = ViewTrapped
 			}
-			if v == ViewPrivate && strings.Contains(got, "no private /dev can be had here") {
-				t.Skip("this kernel gives ordinary users no namespaces")
+			if v == ViewPrivate && !userNamespaces() {
+				t.Skip("this kernel gives ordinary users no namespaces, so there is no private view for them")
 			}
 			if got != "status 0, <nil>, view "+string(want) {
 				t.Errorf("%s", got)
