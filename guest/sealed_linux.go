@@ -9,8 +9,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// seals make a memory file immutable, for its owner too.
-const seals = unix.F_SEAL_WRITE | unix.F_SEAL_GROW | unix.F_SEAL_SHRINK | unix.F_SEAL_SEAL
+// seals make a memory file immutable, for its owner too. F_SEAL_WRITE would
+// besides look for who holds a page of it for writing, which nobody can here, and
+// gives EBUSY when the kernel itself holds one for a moment (mm/memfd.c,
+// memfd_wait_for_pins), as was seen on a busy machine.
+const seals = unix.F_SEAL_FUTURE_WRITE | unix.F_SEAL_GROW | unix.F_SEAL_SHRINK | unix.F_SEAL_SEAL
 
 // Seal replaces every opened file by a copy in sealed memory. What is hashed
 // afterwards is then what a QEMU that is handed the same descriptors loads,

@@ -50,6 +50,10 @@ func TestSealedInputsDoNotChange(t *testing.T) {
 	if _, err := in.Firmware.File.WriteAt([]byte("x"), 0); !errors.Is(err, unix.EPERM) {
 		t.Errorf("writing to the sealed copy: %v, want EPERM", err)
 	}
+	if b, err := unix.Mmap(int(in.Firmware.File.Fd()), 0, 4096, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); !errors.Is(err, unix.EPERM) {
+		t.Errorf("mapping the sealed copy for writing: %v, want EPERM", err)
+		_ = unix.Munmap(b)
+	}
 	if err := in.Firmware.File.Truncate(1); !errors.Is(err, unix.EPERM) {
 		t.Errorf("truncating the sealed copy: %v, want EPERM", err)
 	}
