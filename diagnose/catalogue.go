@@ -128,7 +128,7 @@ var launches = []launchEntry{
 		id: "update-cpuid", command: update, ret: -5, fw: 0x16,
 		and:       expression(`SEV-SNP: CPUID validation failed for function (0x[0-9a-f]+), index: (0x[0-9a-f]+)[^\r\n]*`),
 		cause:     "The firmware refused the CPUID page: in leaf $1, subleaf $2 the guest's CPU model promises what this processor's policy for SNP guests does not allow.",
-		advice:    "Use a CPU model made for it (EPYC-v4, EPYC-Rome-v3, EPYC-Milan-v2, EPYC-Genoa; an unversioned EPYC means v1, whose cache leaf 0x8000001d is refused) and drop the feature that leaf $1 names.",
+		advice:    "Use a CPU model made for it (EPYC-v4, EPYC-Rome-v3, EPYC-Milan-v2, EPYC-Genoa; an unversioned EPYC means v1, whose cache leaf 0x8000001d is refused with machine types before pc-q35-9.1) and drop the feature that leaf $1 names.",
 		reference: abiUpdate + ", CPUID page; https://github.com/NVIDIA/nvtrust/issues/91",
 	},
 	{
@@ -284,6 +284,12 @@ var messages = []messageEntry{
 		cause:     "This QEMU's sev-snp-guest has no property $1, which comes from another version or from a development tree.",
 		advice:    "Use upstream names: author-key-enabled for auth-key-enabled, an igvm-cfg object for igvm-file, and none for certs-path, init-flags and discard.",
 		reference: "QEMU qapi/qom.json; " + threads + "124",
+	},
+	{
+		id: "kernel-header", re: expression(`qemu: (?:invalid kernel header|could not load kernel .*)$`),
+		cause:     "The file given as the kernel is no Linux kernel.",
+		advice:    "Give a bzImage or a unified kernel image (UKI) as the kernel.",
+		reference: "QEMU hw/i386/x86-common.c, x86_load_linux",
 	},
 	{
 		id: "object-missing", re: expression(`(?:Device|No such memory encryption object) '([^']+)'(?: not found)?$`),

@@ -269,6 +269,14 @@ qemu-system-x86_64: -accel kvm: failed to initialize kvm: Operation not permitte
 		id: "unknown-property", message: "Invalid parameter 'certs-path'", cause: "no property certs-path", advice: "author-key-enabled",
 	},
 	{
+		name: "text for a kernel", stderr: "qemu: invalid kernel header",
+		id: "kernel-header", message: "qemu: invalid kernel header", cause: "no Linux kernel", advice: "bzImage",
+	},
+	{
+		name: "no kernel", stderr: "qemu: could not load kernel '/dev/null': Success",
+		id: "kernel-header", message: "qemu: could not load kernel '/dev/null': Success", cause: "no Linux kernel", advice: "bzImage",
+	},
+	{
 		name: "wrong id", stderr: `qemu-system-x86_64: Device 'sev1' not found`,
 		id: "object-missing", message: "Device 'sev1' not found", cause: "'sev1'", advice: "same id",
 	},

@@ -28,6 +28,10 @@ func TestRealQEMU(t *testing.T) {
 	if err := os.WriteFile(code, make([]byte, 0x37c000), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	text := filepath.Join(t.TempDir(), "text")
+	if err := os.WriteFile(text, []byte("no kernel\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	b64 := func(n int) string { return base64.StdEncoding.EncodeToString(make([]byte, n)) }
 	const object = "sev-snp-guest,id=sev0,cbitpos=0,reduced-phys-bits=1"
 	for _, tc := range []struct {
@@ -44,6 +48,8 @@ func TestRealQEMU(t *testing.T) {
 		{"no-snp-object", []string{"-object", "memory-backend-memfd-private,id=ram"}},
 		{"object-missing", []string{"-M", "q35,confidential-guest-support=sev1", "-object", object}},
 		{"kvm-required", []string{"-M", "q35,confidential-guest-support=sev0", "-object", object, "-accel", "tcg"}},
+		{"kernel-header", []string{"-M", "q35", "-accel", "tcg", "-kernel", text}},
+		{"kernel-header", []string{"-M", "q35", "-accel", "tcg", "-kernel", os.DevNull}},
 		{"firmware-file", []string{"-M", "q35", "-accel", "tcg", "-bios", code}},
 	} {
 		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
