@@ -15,6 +15,14 @@ import (
 // before its first instruction. The file it gives back is one that B can
 // write its memory to.
 func (r *run) startB() (*os.File, error) {
+	r.given = *r.inputs
+	if other := r.o.Hooks.BootInitrd; other != "" {
+		in, err := guest.OpenInput(other)
+		if err != nil {
+			return nil, err
+		}
+		r.given.Initrd = in
+	}
 	memory, err := memoryFile("snplaunch-memory", nil)
 	if err != nil {
 		return nil, err
@@ -34,12 +42,9 @@ func (r *run) startB() (*os.File, error) {
 			}
 			page = s.inherit(f)
 		}
-		g, err := r.handedOver(s)
+		g, err := r.handedOver(s, &r.given)
 		if err != nil {
 			return nil, err
-		}
-		if r.o.Hooks.BootInitrd != "" {
-			g.Initrd = r.o.Hooks.BootInitrd
 		}
 		// Under TCG there is no host; max is what TCG can do.
 		if properties, ok := strings.CutPrefix(g.CPU, "host"); ok && (properties == "" || properties[0] == ',') {
@@ -86,29 +91,30 @@ func (r *run) refused(seen sighting) {
 		"give the guest the files and the command line that were measured, or measure those it is given")
 }
 
-// whatDiffers compares what B was given with the table that was measured. B has
-// the very bytes that were hashed, but for a hook's tampering.
+// whatDiffers compares what B was given with the table that was measured.
 func (r *run) whatDiffers() string {
 	if r.measured.HashTable == nil {
 		return "its vCPU stands still, and this launch has no kernel hashes that could explain it"
 	}
-	const noReason = "its vCPU stands still, though kernel, initrd and command line have the hashes that were measured"
-	other := r.o.Hooks.BootInitrd
-	if other == "" {
-		return noReason
+	for _, e := range []struct {
+		name     string
+		measured [32]byte
+		given    *guest.Input
+	}{
+		{"kernel", r.measured.HashTable.Kernel, r.given.Kernel},
+		{"initrd", r.measured.HashTable.Initrd, r.given.Initrd},
+	} {
+		if e.given == nil {
+			continue
+		}
+		sum, err := e.given.SHA256()
+		if err != nil {
+			return "its vCPU stands still; what the guest was given cannot be hashed: " + err.Error()
+		}
+		if sum != e.measured {
+			return fmt.Sprintf("the %s entry of the hashes table is %s, but the guest was given %s, whose SHA-256 is %s",
+				e.name, short(hex.EncodeToString(e.measured[:])), e.given.Path, short(hex.EncodeToString(sum[:])))
+		}
 	}
-	in, err := guest.OpenInput(other)
-	if err != nil {
-		return "its vCPU stands still; what the guest was given cannot be hashed: " + err.Error()
-	}
-	defer in.File.Close()
-	given, err := in.SHA256()
-	if err != nil {
-		return "its vCPU stands still; what the guest was given cannot be hashed: " + err.Error()
-	}
-	if measured := r.measured.HashTable.Initrd; measured != given {
-		return fmt.Sprintf("the initrd entry of the hashes table is %s, but the guest was given %s, whose SHA-256 is %s",
-			short(hex.EncodeToString(measured[:])), other, short(hex.EncodeToString(given[:])))
-	}
-	return noReason
+	return "its vCPU stands still, though kernel, initrd and command line have the hashes that were measured"
 }

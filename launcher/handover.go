@@ -7,13 +7,13 @@ import (
 )
 
 // handedOver is the guest as a QEMU is told of it: its files are descriptors of
-// the sealed copies that were measured, which QEMU inherits.
-func (r *run) handedOver(s *starter) (*guest.Guest, error) {
+// the given ones, which QEMU inherits.
+func (r *run) handedOver(s *starter, given *guest.Inputs) (*guest.Guest, error) {
 	g := *r.g
 	for _, f := range []struct {
 		in   *guest.Input
 		path *string
-	}{{r.inputs.Firmware, &g.Firmware}, {r.inputs.Kernel, &g.Kernel}, {r.inputs.Initrd, &g.Initrd}} {
+	}{{given.Firmware, &g.Firmware}, {given.Kernel, &g.Kernel}, {given.Initrd, &g.Initrd}} {
 		if f.in == nil {
 			continue
 		}

@@ -24,7 +24,8 @@ var errQEMUEnded = errors.New("QEMU ended")
 type run struct {
 	g        *guest.Guest
 	o        Options
-	inputs   *guest.Inputs
+	inputs   *guest.Inputs // sealed, as they were measured
+	given    guest.Inputs  // what B is given: inputs, but for a hook's tampering
 	measured *measure.Result
 	id       *signedBlock
 	sim      *simulated // nil on hardware
@@ -152,7 +153,7 @@ func (r *run) launchAndAttest(ctx context.Context) error {
 		consoleA = nil
 	}
 	r.a, err = startVM("QEMU", r.o.QEMU, config, false, consoleA, func(s *starter, p plumbing) ([]string, error) {
-		g, err := r.handedOver(s)
+		g, err := r.handedOver(s, r.inputs)
 		if err != nil {
 			return nil, err
 		}
@@ -271,6 +272,11 @@ func (r *run) mismatch(who string, got snp.LaunchDigest) {
 // close ends both QEMUs, B first: its report needs A's guest context.
 func (r *run) close() error {
 	var errs *multierror.Error
+	if other := r.given.Initrd; other != nil && other != r.inputs.Initrd {
+		if err := other.File.Close(); err != nil {
+			errs = multierror.Append(errs, err)
+		}
+	}
 	for _, v := range []*vm{r.b, r.a} {
 		if v == nil {
 			continue
