@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"os"
-	"path/filepath"
 	"sync"
 
 	"github.com/snplaunch/snplaunch/sim/kvm"
@@ -66,24 +64,11 @@ func (l *launchLog) hear(ev kvm.Event) {
 }
 
 func (l *launchLog) write() {
-	l.err = errors.Join(l.err, l.replace())
-}
-
-func (l *launchLog) replace() error {
-	f, err := os.CreateTemp(filepath.Dir(l.path), "."+filepath.Base(l.path)+"-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name()) // it is gone where all went well
 	var all bytes.Buffer
 	for _, x := range l.lines {
 		all.Write(x.text)
 	}
-	_, err = f.Write(all.Bytes())
-	if err := errors.Join(err, f.Chmod(0o644), f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), l.path)
+	l.err = errors.Join(l.err, writeTogether(namedFile{l.path, all.Bytes()}))
 }
 
 // failed tells what could not be written.

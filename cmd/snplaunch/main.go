@@ -115,7 +115,11 @@ func dispatch(e *env, args []string) int {
 			return e.exit(v.run(e, args[1:]))
 		}
 	}
-	return e.exit(usageError("%q is not a verb of snplaunch; `snplaunch help` lists them", args[0]))
+	var names []string
+	for _, v := range verbs {
+		names = append(names, v.name)
+	}
+	return e.exit(usageError("%q is not a verb of snplaunch (%s)", args[0], suggest.Remedy(args[0], names)))
 }
 
 // exit says what went wrong and gives the exit code.

@@ -2,8 +2,10 @@ package main
 
 import (
 	"errors"
+	"flag"
 	"fmt"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -67,11 +69,12 @@ func simExec(e *env, args []string) error {
 	view := fs.String("view", "", "how the command sees the host's devices: private (mounts of its own, for root; others get a user namespace) or trapped (system calls answered); by default private for root, trapped for others")
 	stats := fs.Bool("stats", false, "say at the end how many system calls were held, and for how long")
 	_, command, err := parse(fs, args, 0)
-	if err != nil {
+	// Without the two dashes the command's flags are taken for ours.
+	if err != nil && (errors.Is(err, flag.ErrHelp) || slices.Contains(args, "--")) {
 		return err
 	}
 	if len(command) == 0 {
-		return usageError("sim exec: name the command after --")
+		return usageError("sim exec: name the command after --, as in `snplaunch sim exec -- qemu-system-x86_64 …`")
 	}
 	config, options, err := o.parse()
 	if err != nil {
