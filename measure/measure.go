@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/snplaunch/snplaunch/guest"
@@ -336,7 +337,7 @@ func (r *Result) assemble(g *guest.Guest, opt Options, firmware, svsm []Page) er
 		c.Extend(p.Update)
 	}
 	r.FirmwareDigest = c.LD
-	images := append(svsm, SectionPages(r.Image, hash, opt.VMM)...)
+	images := slices.Concat(svsm, SectionPages(r.Image, hash, opt.VMM))
 	for _, p := range images {
 		c.Extend(p.Update)
 	}
@@ -345,7 +346,7 @@ func (r *Result) assemble(g *guest.Guest, opt Options, firmware, svsm []Page) er
 	for _, p := range areas {
 		c.Extend(p.Update)
 	}
-	r.Pages = append(append(firmware, images...), areas...)
+	r.Pages = slices.Concat(firmware, images, areas)
 	r.LaunchDigest = c.LD
 	r.Digest = c.LD[:]
 	return nil

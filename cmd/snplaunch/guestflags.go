@@ -153,7 +153,7 @@ func (gf *guestFlags) addLaunchFlags(fs *flag.FlagSet) {
 // guest gives the description: the file's, then the flags'. fill says whether
 // parts that neither names are taken from the cache: all of them when nothing
 // was named, or (fillMissing) each that is missing.
-func (gf *guestFlags) guest(ctx context.Context, file []string, o images.Options, fillMissing bool) (*guest.Guest, error) {
+func (gf *guestFlags) guest(ctx context.Context, file []string, fillMissing bool) (*guest.Guest, error) {
 	g := guest.Default()
 	if len(file) > 0 {
 		var err error
@@ -190,7 +190,7 @@ func (gf *guestFlags) guest(ctx context.Context, file []string, o images.Options
 	if !nothing && !(fillMissing && (g.Firmware == "" || !g.HasKernel())) {
 		return &g, nil
 	}
-	set, err := images.Find(ctx, o)
+	set, err := images.Find(ctx, images.Options{})
 	if err != nil {
 		return nil, err
 	}

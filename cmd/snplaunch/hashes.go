@@ -4,7 +4,6 @@ import (
 	"encoding/hex"
 	"fmt"
 
-	"github.com/snplaunch/snplaunch/images"
 	"github.com/snplaunch/snplaunch/measure"
 )
 
@@ -16,7 +15,7 @@ func hashesVerb(e *env, args []string) error {
 	if err != nil {
 		return err
 	}
-	g, err := gf.guest(e.ctx, file, images.Options{}, false)
+	g, err := gf.guest(e.ctx, file, false)
 	if err != nil {
 		return err
 	}

@@ -8,7 +8,6 @@ import (
 
 	"github.com/snplaunch/snplaunch/guest"
 	"github.com/snplaunch/snplaunch/idblock"
-	"github.com/snplaunch/snplaunch/images"
 	"github.com/snplaunch/snplaunch/internal/suggest"
 	"github.com/snplaunch/snplaunch/measure"
 	"github.com/snplaunch/snplaunch/snp"
@@ -70,7 +69,7 @@ func (b *blockFlags) digest(e *env, file []string) (*guest.Guest, snp.LaunchDige
 	}
 	// Nothing is measured, so nothing is needed from the cache either.
 	b.guest.noFirmware = true
-	g, err := b.guest.guest(e.ctx, file, images.Options{}, false)
+	g, err := b.guest.guest(e.ctx, file, false)
 	if err != nil {
 		return nil, digest, err
 	}

@@ -11,7 +11,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/snplaunch/snplaunch/images"
 	"github.com/snplaunch/snplaunch/measure"
 	"github.com/snplaunch/snplaunch/snp"
 )
@@ -117,7 +116,7 @@ func plainDigest(e *env, gf *guestFlags, mf *measureFlags, file []string, given 
 			return nil, 0, usageError("--digest: %w", err)
 		}
 		gf.noFirmware = true // nothing is measured
-		g, err := gf.guest(e.ctx, file, images.Options{}, false)
+		g, err := gf.guest(e.ctx, file, false)
 		if err != nil {
 			return nil, 0, err
 		}

@@ -11,7 +11,6 @@ import (
 
 	"github.com/snplaunch/snplaunch/guest"
 	"github.com/snplaunch/snplaunch/idblock"
-	"github.com/snplaunch/snplaunch/images"
 	"github.com/snplaunch/snplaunch/measure"
 	"github.com/snplaunch/snplaunch/vmsa"
 )
@@ -107,7 +106,7 @@ func (m *measureFlags) measure(e *env, gf *guestFlags, file []string) (*measured
 	out := &measured{options: opt}
 	gf.note = func(s string) { out.notes = append(out.notes, s) }
 	gf.noFirmware = m.metadata != "" || m.one != ""
-	if out.guest, err = gf.guest(e.ctx, file, images.Options{}, false); err != nil {
+	if out.guest, err = gf.guest(e.ctx, file, false); err != nil {
 		return nil, err
 	}
 	if m.one != "" {

@@ -58,7 +58,7 @@ func runVerb(e *env, args []string) error {
 		return errors.New("there is no QEMU 10 or later here; run `snplaunch setup`, or name one with --qemu")
 	}
 	gf.note = func(s string) { fmt.Fprintln(e.stderr, "snplaunch: note: "+s) }
-	g, err := gf.guest(e.ctx, file, images.Options{}, true)
+	g, err := gf.guest(e.ctx, file, true)
 	if err != nil {
 		return err
 	}
