@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 )
@@ -122,7 +123,7 @@ func named(path string) (Artifact, error) {
 	return Artifact{Path: abs, SHA256: sum}, nil
 }
 
-// initrdRecord says what the initrd in the cache was built from: initrd.json.
+// initrdRecord says what an initrd in the cache was built from.
 type initrdRecord struct {
 	Artifact Artifact `json:"artifact"`
 	// Modules is the folder whose modules it brings.
@@ -133,7 +134,15 @@ type initrdRecord struct {
 	Program string `json:"program,omitempty"`
 }
 
-const initrdRecordName = "initrd.json"
+// initrdRecordName names the record of the initrd for a hash of sources or
+// program, and without a hash that of the one that was built last. Each checkout
+// has its own, so that two of them do not take turns in building theirs.
+func initrdRecordName(hash string) string {
+	if hash == "" {
+		return "initrd.json"
+	}
+	return filepath.Join("initrd", "for-"+hash[:16]+".json")
+}
 
 // noShell is the note about the small initrd.
 const noShell = "the initrd holds the agent alone, so the guest has no shell and no commands; with Go and the sources at hand, `snplaunch setup` builds one with both"
@@ -146,14 +155,23 @@ func (s *Set) findInitrd(c *cache, o Options) (err error) {
 		return err
 	}
 	const remedy = "; run `snplaunch setup`, or name one with --initrd"
-	b, err := os.ReadFile(c.path(initrdRecordName))
+	source, err := sourceHash(o)
+	if err != nil {
+		return err
+	}
+	path := c.path(initrdRecordName(source))
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		path = c.path(initrdRecordName(""))
+		b, err = os.ReadFile(path)
+	}
 	if err != nil {
 		s.miss("an initrd with the agent is missing" + remedy)
 		return nil
 	}
 	var r initrdRecord
 	if err := json.Unmarshal(b, &r); err != nil {
-		s.miss(fmt.Sprintf("%s cannot be read (%v)", c.path(initrdRecordName), err) + remedy)
+		s.miss(fmt.Sprintf("%s cannot be read (%v)", path, err) + remedy)
 		return nil
 	}
 	if sum, ok := c.known(r.Artifact.Path); !ok || sum != r.Artifact.SHA256 {
@@ -164,7 +182,7 @@ func (s *Set) findInitrd(c *cache, o Options) (err error) {
 		s.miss("the initrd in the cache was built for another kernel" + remedy)
 		return nil
 	}
-	current, err := r.current(o)
+	current, err := r.current(source)
 	if err != nil {
 		return err
 	}
@@ -180,8 +198,9 @@ func (s *Set) findInitrd(c *cache, o Options) (err error) {
 }
 
 // current says whether the initrd is what would be built today, as far as that
-// can be told without building: sources that are not there cannot have changed.
-func (r *initrdRecord) current(o Options) (bool, error) {
+// can be told without building: sources that are not there, whose hash is empty,
+// cannot have changed.
+func (r *initrdRecord) current(source string) (bool, error) {
 	if r.Program != "" {
 		exe, err := os.Executable()
 		if err != nil {
@@ -190,13 +209,21 @@ func (r *initrdRecord) current(o Options) (bool, error) {
 		sum, err := hashFile(exe)
 		return sum == r.Program, err
 	}
+	return source == "" || source == r.Source, nil
+}
+
+// sourceHash is the hash of the sources that an initrd would be built from,
+// empty where there are none.
+func sourceHash(o Options) (string, error) {
 	dir := o.SourceDir
 	if dir == "" {
 		var err error
 		if dir, err = FindSource(); errors.Is(err, errNoSource) {
-			return true, nil
+			return "", nil
+		} else if err != nil {
+			return "", err
 		}
 	}
 	all, _, err := hashSource(dir)
-	return all == r.Source, err
+	return all, err
 }

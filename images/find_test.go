@@ -196,7 +196,7 @@ func TestStaleInitrd(t *testing.T) {
 		t.Fatal(err)
 	}
 	record := func(modules string) {
-		write(t, c.path(initrdRecordName), []byte(`{"artifact":{"path":"`+path+`","sha256":"`+sum+`"},"modules":"`+modules+`","source":"`+hash+`"}`))
+		write(t, c.path(initrdRecordName("")), []byte(`{"artifact":{"path":"`+path+`","sha256":"`+sum+`"},"modules":"`+modules+`","source":"`+hash+`"}`))
 	}
 	lookup := func() (*Set, string) {
 		s, err := find(t.Context(), Options{CacheDir: c.dir, SourceDir: src}, root, false)
@@ -219,6 +219,15 @@ func TestStaleInitrd(t *testing.T) {
 		t.Errorf("of other sources: %s", missing)
 	}
 	write(t, filepath.Join(src, "agent/a.go"), []byte("agent/a.go"))
+	// Another checkout has built its own since.
+	write(t, c.path(initrdRecordName("")), []byte(`{"artifact":{"path":"`+path+`","sha256":"`+sum+`"},"modules":"","source":"of another"}`))
+	if s, missing := lookup(); s.Initrd.Path != "" || !strings.Contains(missing, "other sources") {
+		t.Errorf("of another checkout: %s", missing)
+	}
+	write(t, c.path(initrdRecordName(hash)), []byte(`{"artifact":{"path":"`+path+`","sha256":"`+sum+`"},"modules":"","source":"`+hash+`"}`))
+	if s, missing := lookup(); s.Initrd.Path != path {
+		t.Errorf("one's own, beside another checkout's: %s", missing)
+	}
 	write(t, path, []byte("damaged initrd"))
 	if s, missing := lookup(); s.Initrd.Path != "" || !strings.Contains(missing, "damaged") {
 		t.Errorf("damaged: %s", missing)

@@ -361,13 +361,7 @@ func (s *setup) buildInitrd(ctx context.Context, set *Set) error {
 	r.Artifact, err = BuildInitrd(ctx, io)
 	switch {
 	case err == nil:
-		dir := io.SourceDir
-		if dir == "" {
-			if dir, err = FindSource(); err != nil {
-				return err
-			}
-		}
-		if r.Source, _, err = hashSource(dir); err != nil {
+		if r.Source, err = sourceHash(s.o); err != nil {
 			return err
 		}
 	case errors.Is(err, errNoGo) || (errors.Is(err, errNoSource) && io.SourceDir == ""):
@@ -390,5 +384,11 @@ func (s *setup) buildInitrd(ctx context.Context, set *Set) error {
 		return err
 	}
 	set.Initrd = r.Artifact
-	return writeAtomic(s.cache.path(initrdRecordName), append(b, '\n'))
+	b = append(b, '\n')
+	if r.Source != "" {
+		if err := writeAtomic(s.cache.path(initrdRecordName(r.Source)), b); err != nil {
+			return err
+		}
+	}
+	return writeAtomic(s.cache.path(initrdRecordName("")), b)
 }
