@@ -51,12 +51,13 @@ func TestLibvirt(t *testing.T) {
 		t.Fatal(err)
 	}
 	// The unpacked files are laid over the machine's for this session alone.
-	// Root then becomes nobody; others need a user namespace to mount.
+	// Root then becomes nobody; others need a user namespace to mount, and one
+	// more not to be its root, for whom libvirt would be a system's.
 	unshare, become := []string{"-m"}, fmt.Sprintf("setpriv --reuid %d --regid %[1]d --clear-groups --inh-caps=-all", nobodyID)
 	if os.Geteuid() == 0 {
 		giveRoots(t, data)
 	} else {
-		unshare, become, data = []string{"-Urm"}, "", filepath.Dir(dataFolder)
+		unshare, become, data = []string{"-Urm"}, fmt.Sprintf("unshare -U --map-user=%d --map-group=%[1]d", nobodyID), filepath.Dir(dataFolder)
 	}
 	for _, dir := range []string{"run", "home"} {
 		if err := os.Mkdir(filepath.Join(at.dir, dir), 0o777); err != nil {
