@@ -55,7 +55,7 @@ func TestLists(t *testing.T) {
 func TestMistakesNameTheirPlace(t *testing.T) {
 	for _, c := range []struct{ text, want string }{
 		{"", "zoo.yaml: the file is empty (give at least the key town)"},
-		{"town: a\n---\ntown: b\n", "zoo.yaml:3: a second document begins (a file describes one zoo)"},
+		{"town: a\n---\ntown: b\n", "zoo.yaml:2: a second document begins (a file describes one zoo)"},
 		{"town: a\nanimals: ant\n", "zoo.yaml:2: animals is not a list (begin each item with a dash)"},
 		{"animals:\n- ant\n", "zoo.yaml:2: animals[0] is not a mapping (write lines of the form key: value)"},
 		{"animals:\n- name: ant\n- name: bee\n  leg: 6\n", "zoo.yaml:4: unknown key animals[1].leg (did you mean legs?)"},
