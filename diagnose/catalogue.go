@@ -5,9 +5,10 @@ package diagnose
 type rank int
 
 const (
-	rankFailure     rank = iota // names what failed
-	rankConsequence             // follows a failure that QEMU mostly names as well
-	rankEnd                     // QEMU's last words after any failure of that phase
+	rankRoot        rank = iota - 1 // why the host cannot, which no launch gets round
+	rankFailure                     // names what failed
+	rankConsequence                 // follows a failure that QEMU mostly names as well
+	rankEnd                         // QEMU's last words after any failure of that phase
 	rankNone
 )
 
@@ -24,17 +25,30 @@ type launchEntry struct {
 	cause     string
 	advice    string
 	reference string
+	likely    bool // the cause was inferred, not confirmed where it was reported
 }
 
 // messageEntry explains a line that carries no return values. Its groups fill
 // cause and advice.
 type messageEntry struct {
-	id        string
-	rank      rank
-	re        pattern
+	id     string
+	rank   rank
+	re     pattern
+	exact  bool                       // the message is what re matches, not the rest of the line too
+	when   func(groups []string) bool // nil: always
+	and    pattern                    // must be found on a line of the log
+	unless pattern                    // must not be
+
 	cause     string
 	advice    string
 	reference string
+	likely    bool // the cause was inferred, not confirmed where it was reported
+}
+
+// catalogue gives the lists of entries. A line may be explained by one entry of
+// each.
+func catalogue() [][]messageEntry {
+	return [][]messageEntry{messages}
 }
 
 const (
@@ -298,25 +312,25 @@ var messages = []messageEntry{
 		reference: "QEMU hw/core/machine.c",
 	},
 	{
-		id: "id-block-length", re: expression(`parameter length of (\d+) not equal to 96$`),
+		id: "id-block-length", re: expression(`parameter length of (\d+) not equal to 96\b`),
 		cause:     "id-block holds $1 bytes, and an ID block has 96.",
 		advice:    "Give the base64 text of the 96 bytes themselves, not a path, and not the ID authentication information.",
 		reference: qemuSEV + ", sev_snp_guest_set_id_block",
 	},
 	{
-		id: "id-auth-length", re: expression(`parameter length:ID_AUTH (\d+) exceeds max of 4096$`),
+		id: "id-auth-length", re: expression(`parameter length:ID_AUTH (\d+) exceeds max of 4096\b`),
 		cause:     "id-auth holds $1 bytes, and ID authentication information has 4096.",
 		advice:    "Give the base64 text of the 4096 bytes themselves.",
 		reference: qemuSEV + ", sev_snp_guest_set_id_auth",
 	},
 	{
-		id: "host-data-length", re: expression(`parameter length of (\d+) not equal to 32$`),
+		id: "host-data-length", re: expression(`parameter length of (\d+) not equal to 32\b`),
 		cause:     "host-data holds $1 bytes, and HOST_DATA has 32.",
 		advice:    "Give the base64 text of exactly 32 bytes, such as a SHA-256 digest.",
 		reference: qemuSEV + ", sev_snp_guest_set_host_data",
 	},
 	{
-		id: "workarounds-length", re: expression(`parameter length of (\d+) exceeds max of 16$`),
+		id: "workarounds-length", re: expression(`parameter length of (\d+) exceeds max of 16\b`),
 		cause:     "guest-visible-workarounds holds $1 bytes, and GOSVW has 16.",
 		advice:    "Give the base64 text of exactly 16 bytes (QEMU takes no fewer, whatever it says), or leave the property out.",
 		reference: qemuSEV + ", sev_snp_guest_set_guest_visible_workarounds",

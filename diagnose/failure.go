@@ -28,8 +28,12 @@ type Failure struct {
 
 	Message   string // QEMU's words, without time stamps and program name
 	Cause     string // one sentence
+	Proven    string // what the firmware had already found right, where it tells
 	Advice    string // one sentence: what to do
 	Reference string // where the cause is established
+	// Likely says that the cause was inferred from source, and not confirmed in
+	// the report that it is taken from.
+	Likely bool
 }
 
 // String gives message, cause and advice on a line each.

@@ -79,6 +79,7 @@ func init() {
 		{"launch-measure", "compute or check the launch measurement of SEV and SEV-ES", "[flags]", launchMeasureVerb},
 		{"report", "attestation reports: show, verify", "show|verify FILE [flags]", reportVerb},
 		{"sim", "the software SNP host: exec, root", "exec [flags] -- COMMAND… | root", simVerb},
+		{"diagnose", "why a launch failed: reads logs", "--log FILE|-", diagnoseVerb},
 		{"setup", "fetch QEMU, firmware and kernel where they are missing, build the initramfs", "[flags]", setupVerb},
 		{"doctor", "what this machine can do, and what to do about what it cannot", "[flags]", doctorVerb},
 		{"completion", "print a completion script", "bash|zsh|fish", completionVerb},
