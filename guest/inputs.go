@@ -28,6 +28,7 @@ type Input struct {
 	reader   io.ReaderAt // nil where only the digest is known
 	want     *[32]byte   // what the SHA-256 must be
 	modified time.Time
+	shared   *Input // whose file and digest this uses; nil for one with its own
 	once     sync.Once
 	sum      [32]byte
 	err      error
@@ -60,12 +61,12 @@ func (i *Input) ReadAt(p []byte, off int64) (int, error) {
 
 // Open opens the guest's files for reading. All that cannot be opened is
 // reported at once. Close ends it.
-func (g *Guest) Open() (*Inputs, error) { return g.open(true) }
+func (g *Guest) Open() (*Inputs, error) { return g.open(true, OpenInput) }
 
 // OpenBoot is Open without the firmware.
-func (g *Guest) OpenBoot() (*Inputs, error) { return g.open(false) }
+func (g *Guest) OpenBoot() (*Inputs, error) { return g.open(false, OpenInput) }
 
-func (g *Guest) open(firmware bool) (*Inputs, error) {
+func (g *Guest) open(firmware bool, openInput func(path string) (*Input, error)) (*Inputs, error) {
 	in := &Inputs{}
 	var f findings
 	for _, p := range []struct {
@@ -85,7 +86,7 @@ func (g *Guest) open(firmware bool) (*Inputs, error) {
 			*p.dst = DigestInput(p.field, *p.sum)
 			continue
 		}
-		input, err := OpenInput(p.path)
+		input, err := openInput(p.path)
 		if err != nil {
 			f.add(p.field, quote(p.path), reason(err), "give the path of a readable file")
 			continue
@@ -137,7 +138,7 @@ func OpenInput(path string) (*Input, error) {
 func (in *Inputs) Close() error {
 	var errs []error
 	for _, i := range []*Input{in.Firmware, in.Kernel, in.Initrd} {
-		if i != nil && i.File != nil {
+		if i != nil && i.File != nil && i.shared == nil {
 			errs = append(errs, i.File.Close())
 		}
 	}
@@ -151,7 +152,7 @@ func (i *Input) Reader() io.Reader { return io.NewSectionReader(i, 0, i.Size) }
 // and kept; concurrent calls are safe. A file that changes meanwhile is an error.
 func (i *Input) SHA256() ([32]byte, error) {
 	i.once.Do(func() {
-		sum, n, err := hashes.SHA256(i.Reader())
+		sum, n, err := i.hash()
 		if err == nil && n != i.Size {
 			err = io.ErrUnexpectedEOF
 		}
@@ -165,6 +166,15 @@ func (i *Input) SHA256() ([32]byte, error) {
 		}
 	})
 	return i.sum, i.err
+}
+
+// hash gives the SHA-256 of as many bytes as there are to read.
+func (i *Input) hash() (sum [32]byte, n int64, err error) {
+	if i.shared != nil {
+		sum, err = i.shared.SHA256()
+		return sum, i.Size, err
+	}
+	return hashes.SHA256(i.Reader())
 }
 
 // Unchanged says whether the file still has the size and time of modification

@@ -21,7 +21,7 @@ const seals = unix.F_SEAL_FUTURE_WRITE | unix.F_SEAL_GROW | unix.F_SEAL_SHRINK |
 // is an error. It is to be called before anything was hashed.
 func (in *Inputs) Seal() error {
 	for _, i := range []*Input{in.Firmware, in.Kernel, in.Initrd} {
-		if i == nil || !i.HasContents() {
+		if i == nil || !i.HasContents() || i.shared != nil { // which is sealed already
 			continue
 		}
 		if err := i.seal(); err != nil {

@@ -25,9 +25,10 @@ type simulated struct {
 }
 
 // newSimulated makes the host. The simulated root key is made on first use and
-// kept in dir.
-func newSimulated(dir string, machine Simulation, progress func(string)) (*simulated, error) {
-	ca, err := psp.LoadOrCreateCA(dir, func() { progress("making a root key for the software SNP host (once per user)") })
+// kept in the data folder.
+func newSimulated(o Options) (*simulated, error) {
+	machine := o.Simulation
+	ca, err := o.Shared.root(o.DataDir, func() { o.Progress("making a root key for the software SNP host (once per user)") })
 	if err != nil {
 		return nil, err
 	}

@@ -29,6 +29,8 @@ type Options struct {
 	// Console, Stdout and Stderr take what the guest's serial port and its
 	// command write; nil drops it.
 	Console, Stdout, Stderr io.Writer
+	// Shared, when set, is what this launch has in common with others.
+	Shared *Shared
 	// Simulation says which machine the software host is, for BackendSim.
 	Simulation Simulation
 	// Progress, when set, is told what is being done.

@@ -54,6 +54,8 @@ type vm struct {
 	screens  sync.WaitGroup
 	// memoryPath is where QEMU B finds the file that it writes its memory to.
 	memoryPath string
+	// launchOnly says that it never ran a guest.
+	launchOnly bool
 }
 
 // starter collects what a QEMU inherits before it is started.
@@ -182,15 +184,16 @@ func (v *vm) ended(wait time.Duration) bool {
 // close ends QEMU and gives back everything that it had: politely, then firmly.
 func (v *vm) close() error {
 	var errs *multierror.Error
-	if v.qmp != nil && !v.ended(0) {
+	if v.qmp != nil && !v.launchOnly && !v.ended(0) {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		if err := v.qmp.Quit(ctx); err != nil && !v.ended(time.Second) {
 			errs = multierror.Append(errs, fmt.Errorf("%s: quit: %w", v.name, err))
 		}
 		cancel()
 	}
-	// One that was never greeted has nothing to say goodbye to.
-	if v.qmp == nil || !v.ended(time.Second) {
+	// One that was never greeted has nothing to say goodbye to, and one that ran
+	// nothing has nothing to put in order.
+	if v.qmp == nil || v.launchOnly || !v.ended(time.Second) {
 		if err := v.Kill(); err != nil {
 			errs = multierror.Append(errs, fmt.Errorf("%s: kill: %w", v.name, err))
 		}

@@ -97,17 +97,11 @@ func (r *run) prepare(launch bool) error {
 	if err := r.checkHost(); err != nil {
 		return err
 	}
-	inputs, err := r.g.Open()
+	inputs, err := r.o.Shared.open(r.g, launch)
 	if err != nil {
 		return err
 	}
 	r.inputs = inputs
-	if launch {
-		if err := inputs.Seal(); err != nil {
-			inputs.Close()
-			return err
-		}
-	}
 	if r.measured, err = measure.Measure(r.g, inputs); err != nil {
 		inputs.Close()
 		return err
@@ -136,7 +130,7 @@ func (r *run) prepare(launch bool) error {
 func (r *run) launchAndAttest(ctx context.Context) error {
 	var config *supervise.Config
 	if r.o.Backend == BackendSim {
-		sim, err := newSimulated(r.o.DataDir, r.o.Simulation, r.o.Progress)
+		sim, err := newSimulated(r.o)
 		if err != nil {
 			return err
 		}
@@ -163,6 +157,7 @@ func (r *run) launchAndAttest(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	r.a.launchOnly = r.o.LaunchOnly
 	// B is got ready beside A; it is let go only when A has finished.
 	var memory *os.File
 	if r.sim != nil && !r.o.LaunchOnly {
