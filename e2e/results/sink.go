@@ -5,7 +5,7 @@ package results
 type Sink interface {
 	// Begin comes once, before any cell, with all cells of this run in the
 	// order in which they will be started.
-	Begin(Header, []Planned)
+	Begin(Header, []Queued)
 	// Start says that a worker has begun with a cell: what identifies the
 	// cell is set, and Started and Worker.
 	Start(*Cell)
@@ -18,8 +18,8 @@ type Sink interface {
 	Close()
 }
 
-// Planned is a cell that is to be run.
-type Planned struct {
+// Queued is a cell that is going to be run.
+type Queued struct {
 	ID       string `json:"id"`
 	Group    string `json:"group"`
 	Depth    Depth  `json:"depth"`
