@@ -17,6 +17,9 @@ type Guest struct {
 	Initrd   string // (initrd) path; empty: none
 	Append   string // (append) kernel command line, taken to the byte
 
+	// FirmwareSHA256 (firmware_sha256), where not nil, is what the firmware's SHA-256
+	// must be.
+	FirmwareSHA256 *[32]byte
 	// SHA-256 of kernel, initrd, and command line with its NUL byte, as the
 	// hashes table has them. Beside a file or a command line they must agree
 	// with it; in its place they suffice to measure, not to launch.
@@ -49,8 +52,21 @@ type Guest struct {
 	// SNP_LAUNCH_START: at most 16 bytes, usually none.
 	GuestVisibleWorkarounds []byte
 
-	Command []string      // (command) what to run in the guest; empty: only attest
-	Timeout time.Duration // (timeout) for the whole run; 0: the launcher's own
+	// What follows is not measured.
+
+	Disks         []Disk        // (disks) in the order in which the guest sees them
+	Network       Network       // (network)
+	VsockCID      uint32        // (vsock) 0: no vsock; VsockAuto: a free one
+	GDB           string        // (gdb) TCP port on the loopback or path of a socket of QEMU's GDB stub; empty: none
+	FirmwareLog   string        // (firmware_log) path that OVMF's debug console is written to; empty: none
+	MemoryBackend MemoryBackend // (memory_backend)
+	QEMUArgs      []string      // (qemu_args) more arguments for the QEMU that runs the guest
+
+	Files    Files         // (files) what is copied into the guest and out of it
+	Command  []string      // (command) what to run in the guest; empty: only attest
+	Env      []string      // (env) of the command, NAME=value, each name once
+	Timeout  time.Duration // (timeout) for the whole run; 0: the launcher's own
+	Timeouts Timeouts      // (timeouts) for its stages
 }
 
 // IDBlockMode says where the ID block comes from.
