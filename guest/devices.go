@@ -51,13 +51,13 @@ const (
 // Forward leads a port of the host to one of the guest.
 type Forward struct {
 	UDP       bool       // TCP otherwise
-	Addr      netip.Addr // of the host; the zero Addr: 127.0.0.1
+	Addr      netip.Addr // of the host, IPv4; the zero Addr: 127.0.0.1
 	HostPort  uint16     // 0: a free one, which the launcher tells
 	GuestPort uint16
 }
 
 // ParseForward reads [tcp:|udp:][ADDR:]HOST:GUEST, HOST being a port or auto, e.g.
-// 2222:22, auto:22, 0.0.0.0:8080:80, udp:[::1]:5353:53.
+// 2222:22, auto:22, 0.0.0.0:8080:80, udp:5353:53.
 func ParseForward(s string) (Forward, error) {
 	fail := func(why string) (Forward, error) {
 		return Forward{}, fmt.Errorf("%q is no port forward: %s (write HOSTPORT:GUESTPORT, e.g. 2222:22, auto:22 or udp:127.0.0.1:5353:53)", s, why)
@@ -73,13 +73,9 @@ func ParseForward(s string) (Forward, error) {
 	}
 	host, guest := rest[:at], rest[at+1:]
 	if at := strings.LastIndexByte(host, ':'); at >= 0 {
-		text := host[:at]
-		if inner, ok := strings.CutPrefix(text, "["); ok && strings.HasSuffix(inner, "]") {
-			text = inner[:len(inner)-1]
-		}
-		addr, err := netip.ParseAddr(text)
-		if err != nil || addr.Zone() != "" {
-			return fail(fmt.Sprintf("%q is not an address of this host", text))
+		addr, err := netip.ParseAddr(host[:at])
+		if err != nil || !addr.Is4() { // QEMU forwards no others
+			return fail(fmt.Sprintf("%q is not an IPv4 address", host[:at]))
 		}
 		f.Addr, host = addr, host[at+1:]
 	}
@@ -106,10 +102,7 @@ func (f Forward) String() string {
 	if f.UDP {
 		b.WriteString("udp:")
 	}
-	switch {
-	case f.Addr.Is6():
-		fmt.Fprintf(&b, "[%s]:", f.Addr)
-	case f.Addr.IsValid():
+	if f.Addr.IsValid() {
 		fmt.Fprintf(&b, "%s:", f.Addr)
 	}
 	if f.HostPort == 0 {
@@ -121,6 +114,14 @@ func (f Forward) String() string {
 	return b.String()
 }
 
+// HostAddr is the address that is listened on.
+func (f Forward) HostAddr() netip.Addr {
+	if f.Addr.IsValid() {
+		return f.Addr
+	}
+	return netip.AddrFrom4([4]byte{127, 0, 0, 1})
+}
+
 // VsockAuto, as a VsockCID, asks for one that no other guest of this host has. It is
 // VMADDR_CID_ANY, which no guest can have.
 const VsockAuto uint32 = math.MaxUint32
@@ -128,6 +129,25 @@ const VsockAuto uint32 = math.MaxUint32
 // minVsockCID is the first that is a guest's: 0 is the hypervisor, 1 the machine
 // itself, 2 the host (linux/vm_sockets.h).
 const minVsockCID = 3
+
+// ParseVsockCID reads a context identifier or auto.
+func ParseVsockCID(s string) (uint32, error) {
+	if s == "auto" {
+		return VsockAuto, nil
+	}
+	v, err := strconv.ParseUint(s, 10, 32)
+	if err != nil || v < minVsockCID || uint32(v) == VsockAuto {
+		return 0, fmt.Errorf("%q is no context identifier of a guest (use %d to %d, or auto)", s, minVsockCID, VsockAuto-1)
+	}
+	return uint32(v), nil
+}
+
+// GDBPort gives the TCP port of the GDB stub; false where there is none: GDB is
+// empty, or the path of a socket.
+func (g *Guest) GDBPort() (uint16, bool) {
+	v, err := strconv.ParseUint(g.GDB, 10, 16)
+	return uint16(v), err == nil && v > 0
+}
 
 // MemoryBackend says what the guest's memory is made of on the host.
 type MemoryBackend string

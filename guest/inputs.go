@@ -75,7 +75,7 @@ func (g *Guest) open(firmware bool, openInput func(path string) (*Input, error))
 		dst         **Input
 		wanted      bool
 	}{
-		{"firmware", g.Firmware, nil, &in.Firmware, firmware},
+		{"firmware", g.Firmware, g.FirmwareSHA256, &in.Firmware, firmware},
 		{"kernel", g.Kernel, g.KernelSHA256, &in.Kernel, g.HasKernel()},
 		{"initrd", g.Initrd, g.InitrdSHA256, &in.Initrd, g.Initrd != "" || g.InitrdSHA256 != nil},
 	} {
@@ -162,7 +162,7 @@ func (i *Input) SHA256() ([32]byte, error) {
 		}
 		i.sum = sum
 		if i.err = i.Unchanged(); i.err == nil && i.want != nil && *i.want != i.sum {
-			i.err = fmt.Errorf("%s has the SHA-256 %x, but %x was given for it (give the file that was meant, or leave one of the two out)", i.Path, i.sum, *i.want)
+			i.err = fmt.Errorf("%s has the SHA-256 %x, but %x was given for it (give the file that was meant; if it is the one, `snplaunch lock` writes its digest into the description)", i.Path, i.sum, *i.want)
 		}
 	})
 	return i.sum, i.err
@@ -175,6 +175,21 @@ func (i *Input) hash() (sum [32]byte, n int64, err error) {
 		return sum, i.Size, err
 	}
 	return hashes.SHA256(i.Reader())
+}
+
+// CheckPins holds every file against the SHA-256 that the description gives for it,
+// all at once. All that differ are reported.
+func (in *Inputs) CheckPins() error {
+	files := []*Input{in.Firmware, in.Kernel, in.Initrd}
+	errs := make([]error, len(files))
+	var wg sync.WaitGroup
+	for at, i := range files {
+		if i != nil && i.want != nil {
+			wg.Go(func() { _, errs[at] = i.SHA256() })
+		}
+	}
+	wg.Wait()
+	return errors.Join(errs...)
 }
 
 // Unchanged says whether the file still has the size and time of modification

@@ -101,6 +101,7 @@ func (g *Guest) findings() findings {
 	g.validateMachine(&f)
 	g.validateLaunch(&f)
 	g.IDBlock.validate(&f)
+	g.validateDevices(&f)
 	return f
 }
 

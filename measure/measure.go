@@ -116,6 +116,9 @@ func MeasureWith(g *guest.Guest, in *guest.Inputs, opt Options) (*Result, error)
 	if err := l.describe(); err != nil {
 		return nil, err
 	}
+	if err := in.CheckPins(); err != nil {
+		return nil, err
+	}
 	if opt.Mode == OVMFHash {
 		return l.firmwareAlone()
 	}

@@ -219,6 +219,8 @@ func TestEveryField(t *testing.T) {
 		{"Append", changes, func(g *guest.Guest) { g.Append += " " }},
 		{"Append", changes, func(g *guest.Guest) { g.Append = "\n" + g.Append }},
 		{"Append", changes, func(g *guest.Guest) { g.Append = "" }},
+		{"FirmwareSHA256", same, func(g *guest.Guest) { sum := sha256.Sum256(ovmftest.AmdSev().Build()); g.FirmwareSHA256 = &sum }},
+		{"FirmwareSHA256", refused, func(g *guest.Guest) { g.FirmwareSHA256 = new([32]byte) }},
 		{"KernelSHA256", same, func(g *guest.Guest) { sum := sha256.Sum256([]byte("kernel")); g.KernelSHA256 = &sum }},
 		{"KernelSHA256", refused, func(g *guest.Guest) { g.KernelSHA256 = new([32]byte) }},
 		{"InitrdSHA256", same, func(g *guest.Guest) { sum := sha256.Sum256([]byte("initrd")); g.InitrdSHA256 = &sum }},
@@ -251,6 +253,26 @@ func TestEveryField(t *testing.T) {
 		{"IDBlock.IDAuthFile", refused, func(g *guest.Guest) { g.IDBlock.IDAuthFile = "file" }},
 		{"VCEKDisabled", same, func(g *guest.Guest) { g.VCEKDisabled = true }},
 		{"GuestVisibleWorkarounds", same, func(g *guest.Guest) { g.GuestVisibleWorkarounds = []byte{1} }},
+		{"Disks", same, func(g *guest.Guest) { g.Disks = []guest.Disk{{File: "disk", Serial: "one"}} }},
+		{"Network.Mode", same, func(g *guest.Guest) { g.Network.Mode = guest.NetworkUser }},
+		{"Network.Forwards", same, func(g *guest.Guest) {
+			g.Network = guest.Network{Mode: guest.NetworkUser, Forwards: []guest.Forward{{GuestPort: 22}}}
+		}},
+		{"Network.Restrict", same, func(g *guest.Guest) { g.Network = guest.Network{Mode: guest.NetworkUser, Restrict: true} }},
+		{"VsockCID", same, func(g *guest.Guest) { g.VsockCID = guest.VsockAuto }},
+		{"GDB", same, func(g *guest.Guest) { g.GDB = "1234" }},
+		{"FirmwareLog", same, func(g *guest.Guest) { g.FirmwareLog = "log" }},
+		{"MemoryBackend", same, func(g *guest.Guest) { g.MemoryBackend = guest.MemoryMemfd }},
+		{"QEMUArgs", same, func(g *guest.Guest) { g.QEMUArgs = []string{"-device", "virtio-rng-pci"} }},
+		{"QEMUArgs", refused, func(g *guest.Guest) { g.QEMUArgs = []string{"-smp", "4"} }},
+		{"Files.In", same, func(g *guest.Guest) { g.Files.In = []guest.FileIn{{Host: "a", Guest: "/a"}} }},
+		{"Files.Out", same, func(g *guest.Guest) { g.Files.Out = []guest.FileOut{{Guest: "/a", Host: "a"}} }},
+		{"Env", same, func(g *guest.Guest) { g.Env = []string{"A=b"} }},
+		{"Timeouts.Launch", same, func(g *guest.Guest) { g.Timeouts.Launch = time.Second }},
+		{"Timeouts.Firmware", same, func(g *guest.Guest) { g.Timeouts.Firmware = time.Second }},
+		{"Timeouts.Kernel", same, func(g *guest.Guest) { g.Timeouts.Kernel = time.Second }},
+		{"Timeouts.Agent", same, func(g *guest.Guest) { g.Timeouts.Agent = time.Second }},
+		{"Timeouts.Command", same, func(g *guest.Guest) { g.Timeouts.Command = time.Second }},
 		{"Command", same, func(g *guest.Guest) { g.Command = []string{"id"} }},
 		{"Timeout", same, func(g *guest.Guest) { g.Timeout = time.Second }},
 	}
@@ -289,7 +311,7 @@ func TestEveryField(t *testing.T) {
 	walk = func(typ reflect.Type, prefix string) {
 		for i := range typ.NumField() {
 			f := typ.Field(i)
-			if f.Type == reflect.TypeFor[guest.IDBlock]() {
+			if f.Type.Kind() == reflect.Struct && f.Type.PkgPath() == reflect.TypeFor[guest.Guest]().PkgPath() {
 				walk(f.Type, f.Name+".")
 			} else if !named[prefix+f.Name] {
 				t.Errorf("no case changes %s%s", prefix, f.Name)

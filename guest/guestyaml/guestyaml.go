@@ -7,7 +7,6 @@
 package guestyaml
 
 import (
-	"encoding/hex"
 	"fmt"
 	"path/filepath"
 
@@ -15,7 +14,6 @@ import (
 
 	"github.com/snplaunch/snplaunch/guest"
 	"github.com/snplaunch/snplaunch/internal/strictyaml"
-	"github.com/snplaunch/snplaunch/snp"
 	"github.com/snplaunch/snplaunch/vmsa"
 )
 
@@ -68,46 +66,25 @@ func Marshal(g *guest.Guest) ([]byte, error) {
 	return out, nil
 }
 
-// fields lists the keys in the order in which Marshal writes them.
-func fields(g *guest.Guest, dir string) []strictyaml.Field {
-	b := &g.IDBlock
-	return []strictyaml.Field{
-		strictyaml.Text("name", &g.Name),
-		strictyaml.Must(strictyaml.Path("firmware", &g.Firmware, dir)),
-		strictyaml.Path("kernel", &g.Kernel, dir),
-		strictyaml.Path("initrd", &g.Initrd, dir),
-		strictyaml.Text("append", &g.Append),
-		strictyaml.SHA256("kernel_sha256", &g.KernelSHA256),
-		strictyaml.SHA256("initrd_sha256", &g.InitrdSHA256),
-		strictyaml.SHA256("append_sha256", &g.AppendSHA256),
-		strictyaml.Must(strictyaml.Decimal("vcpus", &g.VCPUs)),
-		strictyaml.Must(strictyaml.Text("cpu", &g.CPU)),
-		signature("cpu_sig", &g.CPUSig),
-		strictyaml.Must(strictyaml.Decimal("memory_mib", &g.MemoryMiB)),
-		strictyaml.Boolean("kernel_hashes", &g.KernelHashes),
-		strictyaml.Text("host_kernel", &g.HostKernel),
-		features("guest_features", &g.GuestFeatures),
-		strictyaml.Must(strictyaml.Number("policy", &g.Policy, "0x%x", 64)),
-		hostData("host_data", g),
-		{Key: "id_block", Sub: []strictyaml.Field{
-			strictyaml.Text("mode", &b.Mode),
-			strictyaml.Path("id_key", &b.IDKey, dir),
-			strictyaml.Path("author_key", &b.AuthorKey, dir),
-			strictyaml.Fixed("family_id", b.FamilyID[:]),
-			strictyaml.Fixed("image_id", b.ImageID[:]),
-			strictyaml.Number("guest_svn", &b.GuestSVN, "%d", 32),
-			strictyaml.Path("id_block_file", &b.IDBlockFile, dir),
-			strictyaml.Path("id_auth_file", &b.IDAuthFile, dir),
-		}},
-		strictyaml.Boolean("vcek_disabled", &g.VCEKDisabled),
-		workarounds("guest_visible_workarounds", &g.GuestVisibleWorkarounds),
-		strictyaml.Words("command", &g.Command),
-		strictyaml.Duration("timeout", &g.Timeout),
-	}
+// Schema is the JSON Schema (draft 2020-12) of a description.
+func Schema() ([]byte, error) {
+	return strictyaml.JSONSchema("snplaunch guest description",
+		"An AMD SEV-SNP guest: what is measured and what QEMU is told, from which snplaunch derives the launch digest and the command line.",
+		Fields())
 }
 
+// Fields is the table of all keys, at their defaults, for forms that have a
+// description within.
+func Fields() []strictyaml.Field {
+	g := guest.Default()
+	return fields(&g, "")
+}
+
+// Reference lists all keys, as a table in Markdown.
+func Reference() string { return strictyaml.Table(Fields()) }
+
 // together settles the keys of which one says something about the other: what
-// host_kernel means for guest_features, and cpu_sig for cpu.
+// host_kernel means for guest_features, cpu_sig for cpu, and a network without a mode.
 func together(r *strictyaml.Reader, root *yaml.Node, prefix string, g *guest.Guest) {
 	given := strictyaml.Given(root)
 	if k, ok := given["host_kernel"]; ok && given["guest_features"] == nil {
@@ -122,67 +99,7 @@ func together(r *strictyaml.Reader, root *yaml.Node, prefix string, g *guest.Gue
 			r.Fail(k, "%scpu_sig is 0x%x, but %scpu %s has the signature 0x%x (give one of them)", prefix, *g.CPUSig, prefix, g.CPU, sig)
 		}
 	}
-}
-
-func signature(k string, p **uint32) strictyaml.Field {
-	var v uint32
-	f := strictyaml.Number(k, &v, "0x%x", 32)
-	set := f.Set
-	f.Set = func(n *yaml.Node) error {
-		if err := set(n); err != nil {
-			return err
-		}
-		*p = &v
-		return nil
+	if given["network"] != nil && g.Network.Mode == "" {
+		g.Network.Mode = guest.NetworkUser
 	}
-	f.Get = func() *yaml.Node {
-		if *p == nil {
-			return strictyaml.Plain("null")
-		}
-		return strictyaml.Plain(fmt.Sprintf("0x%x", **p))
-	}
-	return f
-}
-
-// features is SEV_FEATURES, as a number or by names.
-func features(k string, p *uint64) strictyaml.Field {
-	return strictyaml.Field{Key: k,
-		Set: func(n *yaml.Node) error {
-			s, err := strictyaml.Scalar(n)
-			if err != nil {
-				return err
-			}
-			*p, err = vmsa.ParseFeatures(s)
-			return err
-		},
-		Get: func() *yaml.Node { return strictyaml.Plain(fmt.Sprintf("0x%x", *p)) }}
-}
-
-func hostData(k string, g *guest.Guest) strictyaml.Field {
-	f := strictyaml.Fixed(k, g.HostData[:])
-	set := f.Set
-	f.Set = func(n *yaml.Node) error {
-		err := set(n)
-		g.HostDataSet = err == nil
-		return err
-	}
-	f.Get = func() *yaml.Node {
-		if !g.HostDataSet && g.HostData == (snp.HostData{}) {
-			return strictyaml.Plain("null")
-		}
-		return strictyaml.Str(g.HostData.String())
-	}
-	return f
-}
-
-func workarounds(k string, p *[]byte) strictyaml.Field {
-	return strictyaml.Field{Key: k,
-		Set: func(n *yaml.Node) error {
-			raw, err := strictyaml.Hexadecimal(n)
-			if err == nil && len(raw) > 0 {
-				*p = raw
-			}
-			return err
-		},
-		Get: func() *yaml.Node { return strictyaml.Str(hex.EncodeToString(*p)) }}
 }

@@ -2,8 +2,9 @@
 // a key given twice, a value of the wrong kind, an alias and a second document
 // are errors that name the line. Start with Document and Reader.Mapping.
 //
-// A form is a list of Fields, each of which can read its value and write it, so
-// that what is read, what is written and what a schema says come from one list.
+// A form is a list of Fields, each of which reads its value, writes it, says what it
+// means and which JSON Schema it has, so that reader, writer, schema and manual
+// cannot drift apart. Marshal, JSONSchema and Table take the same list.
 package strictyaml
 
 import (
@@ -28,11 +29,14 @@ const maxFile = 1 << 20
 // value, a mapping, or a list of mappings.
 type Field struct {
 	Key    string
+	Doc    string // what it means: a sentence, or several
+	Schema Schema // of a value; mappings and lists of them have their own
 	Set    func(*yaml.Node) error
 	Get    func() *yaml.Node
 	Always bool // Marshal writes it even at its default
 	Sub    []Field
-	Items  func() []Field // begins the next item and gives its keys
+	Items  func() []Field   // begins the next item and gives its keys
+	Each   func() [][]Field // the keys of each item that there is, for Marshal
 }
 
 // File reads a file of at most 1 MiB. what names it in messages, e.g. "guest description".
@@ -187,9 +191,15 @@ func Marshal(fields, defaults []Field) ([]byte, error) {
 func node(fields, defaults []Field) *yaml.Node {
 	root := &yaml.Node{Kind: yaml.MappingNode}
 	for i, f := range fields {
-		if f.Sub != nil {
-			if sub := node(f.Sub, defaults[i].Sub); len(sub.Content) > 0 {
-				root.Content = append(root.Content, Plain(f.Key), sub)
+		if f.Sub != nil || f.Items != nil {
+			var n *yaml.Node
+			if f.Sub != nil {
+				n = node(f.Sub, defaults[i].Sub)
+			} else {
+				n = list(f.Each(), defaults[i].Items)
+			}
+			if len(n.Content) > 0 {
+				root.Content = append(root.Content, Plain(f.Key), n)
 			}
 			continue
 		}
@@ -198,6 +208,19 @@ func node(fields, defaults []Field) *yaml.Node {
 		}
 	}
 	return root
+}
+
+// list writes items; blank gives one at its defaults.
+func list(items [][]Field, blank func() []Field) *yaml.Node {
+	n := &yaml.Node{Kind: yaml.SequenceNode}
+	for _, fields := range items {
+		item := node(fields, blank())
+		if len(item.Content) == 0 {
+			item.Style = yaml.FlowStyle
+		}
+		n.Content = append(n.Content, item)
+	}
+	return n
 }
 
 // same compares values as they are written.
