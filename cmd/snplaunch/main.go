@@ -78,6 +78,7 @@ func init() {
 		{"idblock", "ID blocks and their keys", "create|prepare|assemble|verify|show|key-digest|keygen [flags]", idblockVerb},
 		{"launch-measure", "compute or check the launch measurement of SEV and SEV-ES", "[flags]", launchMeasureVerb},
 		{"report", "attestation reports: show, verify", "show|verify FILE [flags]", reportVerb},
+		{"record", "note what a command that starts QEMU launches, and how that ends", "[flags] -- COMMAND…", recordVerb},
 		{"sim", "the software SNP host: exec, root", "exec [flags] -- COMMAND… | root", simVerb},
 		{"diagnose", "why a launch failed: reads logs", "--log FILE|-", diagnoseVerb},
 		{"setup", "fetch QEMU, firmware and kernel where they are missing, build the initramfs", "[flags]", setupVerb},

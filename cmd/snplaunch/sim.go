@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/snplaunch/snplaunch/diagnose/record"
 	"github.com/snplaunch/snplaunch/host"
 	"github.com/snplaunch/snplaunch/sim/kvm"
 	"github.com/snplaunch/snplaunch/sim/psp"
@@ -54,7 +55,7 @@ func simRoot(e *env, args []string) error {
 // simExec runs any command on the software SNP host. Its exit status is the
 // command's.
 func simExec(e *env, args []string) error {
-	fs := e.flags("sim exec", "[--platform P] [--kernel-profile K] [--cpuid-check on|off] [--fault F]... [--report FILE] [--view private|trapped] [--stats] [--hold] -- COMMAND…\n\n"+
+	fs := e.flags("sim exec", "[--platform P] [--kernel-profile K] [--cpuid-check on|off] [--fault F]... [--report FILE] [--record FILE] [--view private|trapped] [--stats] [--hold] -- COMMAND…\n\n"+
 		"Runs a command that starts QEMU, itself or through others, on the software SNP host. stderr tells the launch digest.")
 	var o simOptions
 	fs.StringVar(&o.platform, "platform", "genoa", "the `processor`: "+strings.Join(psp.Platforms(), ", "))
@@ -65,6 +66,8 @@ func simExec(e *env, args []string) error {
 		return nil
 	})
 	report := fs.String("report", "", "write every launch to `FILE`: one JSON object a line")
+	recordTo := fs.String("record", "", "write a record of all launches to `FILE`, as `snplaunch record` makes it")
+	pages := fs.Bool("pages", false, "with --record: keep the bytes of every page too")
 	hold := fs.Bool("hold", false, "leave launched guests waiting in KVM_RUN instead of shutting them down")
 	view := fs.String("view", "", "how the command sees the host's devices: private (mounts of its own, for root; others get a user namespace) or trapped (system calls answered); by default private for root, trapped for others")
 	stats := fs.Bool("stats", false, "say at the end how many system calls were held, and for how long")
@@ -102,9 +105,14 @@ func simExec(e *env, args []string) error {
 	if err != nil {
 		return own(fmt.Errorf("sim exec: --report: %w", err))
 	}
+	recording, err := newRecording(*recordTo, record.Options{Source: record.SourceSoftware, Command: command, Pages: *pages, Logf: say})
+	if err != nil {
+		return own(fmt.Errorf("sim exec: --record: %w", err))
+	}
 	options.Hold = *hold
 	options.Observe = func(ev kvm.Event) {
 		launches.hear(ev)
+		recording.observe(ev)
 		switch {
 		case ev.Kind == kvm.EventFinish && ev.Errno == 0:
 			say("launch digest %s (SIMULATED)", ev.Guest.LaunchDigest())
@@ -119,6 +127,7 @@ func simExec(e *env, args []string) error {
 	machine := kvm.NewHost(platform, options)
 	status, cost, err := supervised(path, command, supervise.Config{
 		Host: machine, CBitPos: int(host.CBitPos()), View: supervise.View(*view), Logf: say,
+		Listener: recording.listener(),
 	})
 	if *stats {
 		printStats(e.stderr, cost)
@@ -128,6 +137,9 @@ func simExec(e *env, args []string) error {
 	}
 	if err := launches.failed(); err != nil {
 		return own(fmt.Errorf("sim exec: --report: %w", err))
+	}
+	if err := recording.finish(); err != nil {
+		return own(fmt.Errorf("sim exec: --record: %w", err))
 	}
 	if status != 0 {
 		return &exitError{status, errors.New("")}

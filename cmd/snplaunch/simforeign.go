@@ -110,5 +110,6 @@ func callName(c supervise.Call) string {
 		unix.SYS_STAT: "stat", unix.SYS_LSTAT: "lstat", unix.SYS_NEWFSTATAT: "newfstatat", unix.SYS_STATX: "statx",
 		unix.SYS_ACCESS: "access", unix.SYS_FACCESSAT: "faccessat", unix.SYS_FACCESSAT2: "faccessat2",
 		unix.SYS_EXECVE: "execve", unix.SYS_EXECVEAT: "execveat",
+		unix.SYS_WRITE: "write", unix.SYS_WRITEV: "writev", unix.SYS_EXIT_GROUP: "exit_group",
 	}[c.NR]
 }

@@ -14,17 +14,21 @@ func versionVerb(e *env, args []string) error {
 	if _, _, err := parse(fs, args, 0); err != nil {
 		return err
 	}
-	v := version
-	if v == "" {
-		v = "devel"
-		if info, ok := debug.ReadBuildInfo(); ok {
-			for _, s := range info.Settings {
-				if s.Key == "vcs.revision" {
-					v = "devel-" + s.Value[:min(12, len(s.Value))]
-				}
+	fmt.Fprintf(e.stdout, "snplaunch %s %s %s/%s\n", versionName(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	return nil
+}
+
+// versionName is the version of this program.
+func versionName() string {
+	if version != "" {
+		return version
+	}
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" {
+				return "devel-" + s.Value[:min(12, len(s.Value))]
 			}
 		}
 	}
-	fmt.Fprintf(e.stdout, "snplaunch %s %s %s/%s\n", v, runtime.Version(), runtime.GOOS, runtime.GOARCH)
-	return nil
+	return "devel"
 }

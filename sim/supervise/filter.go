@@ -34,25 +34,31 @@ const (
 	// opensAll: all that might read a file that exists, so not O_WRONLY,
 	// O_DIRECTORY, O_PATH and O_EXCL.
 	opensAll
+	opensNone
 )
 
 // selection says what a filter holds, besides ioctls with SEV_ISSUE_CMD or of
 // KVM's type 0xAE.
 type selection struct {
 	opens openKind
+	// ioctls, where not nil, are the only ones of KVM's type.
+	ioctls []uint32
 	// paths: stat, access and their relatives, except for those that ask after
 	// an open file (AT_EMPTY_PATH, as glibc's fstat does).
 	paths bool
 	// execs: execve and execveat.
 	execs bool
+	// ends: what a program writes to descriptor 2, and exit_group.
+	ends bool
 }
 
 // The filters: of a QEMU that we start ourselves, of a foreign command with
-// nodes of its own in /dev, and of one without.
+// nodes of its own in /dev, of one without, and of one on the real host.
 var (
 	selectQEMU    = selection{}
 	selectPrivate = selection{execs: true}
 	selectTrapped = selection{opens: opensAll, paths: true, execs: true}
+	selectHeard   = selection{opens: opensNone} // with ioctls and ends
 )
 
 const (
@@ -89,11 +95,16 @@ func filter(s selection) []unix.SockFilter {
 		prog = append(prog, block...)
 	}
 	always := unix.SockFilter{Code: bpfRet, K: retNotify}
-	on(unix.SYS_IOCTL, append([]unix.SockFilter{
-		argument(1),
-		{Code: bpfEq, K: sevIssueCommand, Jf: 1},
-		always,
-	}, notifyIf(1, 0xFF00, kvmIoctlType)...)...)
+	ioctls := []unix.SockFilter{argument(1)}
+	for _, request := range append([]uint32{sevIssueCommand}, s.ioctls...) {
+		ioctls = append(ioctls, unix.SockFilter{Code: bpfEq, K: request, Jf: 1}, always)
+	}
+	if s.ioctls == nil {
+		ioctls = append(ioctls, notifyIf(1, 0xFF00, kvmIoctlType)...)
+	} else {
+		ioctls = append(ioctls, unix.SockFilter{Code: bpfRet, K: retAllow})
+	}
+	on(unix.SYS_IOCTL, ioctls...)
 	opens := func(flags uint32) []unix.SockFilter {
 		if s.opens == opensReadWrite {
 			return notifyIf(flags, unix.O_ACCMODE|unix.O_CREAT|unix.O_TMPFILE, unix.O_RDWR)
@@ -105,8 +116,10 @@ func filter(s selection) []unix.SockFilter {
 			{Code: bpfRet, K: retAllow},
 		}, notifyIf(flags, unix.O_DIRECTORY|unix.O_PATH|unix.O_EXCL, 0)...)
 	}
-	on(unix.SYS_OPENAT, opens(2)...)
-	on(unix.SYS_OPEN, opens(1)...)
+	if s.opens != opensNone {
+		on(unix.SYS_OPENAT, opens(2)...)
+		on(unix.SYS_OPEN, opens(1)...)
+	}
 	if s.paths {
 		on(unix.SYS_NEWFSTATAT, notifyIf(3, unix.AT_EMPTY_PATH, 0)...)
 		on(unix.SYS_STATX, notifyIf(2, unix.AT_EMPTY_PATH, 0)...)
@@ -117,6 +130,11 @@ func filter(s selection) []unix.SockFilter {
 	if s.execs {
 		on(unix.SYS_EXECVE, always)
 		on(unix.SYS_EXECVEAT, always)
+	}
+	if s.ends {
+		on(unix.SYS_WRITE, notifyIf(0, 0xFFFFFFFF, stderrFD)...)
+		on(unix.SYS_WRITEV, notifyIf(0, 0xFFFFFFFF, stderrFD)...)
+		on(unix.SYS_EXIT_GROUP, always)
 	}
 	return append(prog, unix.SockFilter{Code: bpfRet, K: retAllow})
 }

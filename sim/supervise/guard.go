@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -23,15 +24,19 @@ import (
 // process does.
 const guardName = "snplaunch-guard"
 
-// guardSocket is the descriptor on which the guard talks to its supervisor.
-const guardSocket = 3
+// guardSocket is the descriptor on which the guard talks to its supervisor: the
+// first that the command has not inherited.
+var guardSocket = -1
 
 // guardOrder is what the guard is told on its command line.
 type guardOrder struct {
 	Path    string
 	Args    []string
-	View    View // private or trapped
+	View    View // private, trapped or real
 	CBitPos int
+	Ioctls  []uint32 // what a listener wants to hear; nil: there is none
+	Socket  int      // guardSocket
+	Ignored []int
 }
 
 // guardWord is what the guard says: first that the command runs (with the
@@ -69,7 +74,9 @@ type Foreign struct {
 
 // StartForeign starts a command that may start QEMU, itself or through
 // others, now or later. path is the program, args its arguments with args[0];
-// it gets this process's standard streams, folder and environment.
+// it gets this process's open files, folder and environment. With a Config.Host
+// it is on that software host, without one on this machine, where Config.Listener hears of
+// it and all calls are the kernel's to answer.
 //
 // This process becomes the reaper of what the command leaves behind, should
 // the guard be killed.
@@ -80,14 +87,20 @@ func StartForeign(path string, args []string, cfg Config) (*Foreign, error) {
 	if err := checkMemory(); err != nil {
 		return nil, err
 	}
-	view, err := cfg.View.resolve()
-	if err != nil {
-		return nil, err
+	view := viewReal
+	if cfg.Host != nil || cfg.Listener == nil {
+		var err error
+		if view, err = cfg.View.resolve(); err != nil {
+			return nil, err
+		}
 	}
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return nil, fmt.Errorf("cannot become the reaper of the command's children: %w", err)
 	}
-	order := guardOrder{path, append([]string(nil), args...), view, cfg.CBitPos}
+	order := guardOrder{Path: path, Args: append([]string(nil), args...), View: view, CBitPos: cfg.CBitPos}
+	if cfg.Listener != nil {
+		order.Ioctls = append([]uint32{}, cfg.Listener.Requests()...)
+	}
 	f, listener, err := startGuard(order)
 	var noView *viewError
 	if errors.As(err, &noView) && cfg.View == ViewAuto {
@@ -132,6 +145,9 @@ func (e *viewError) Error() string { return "no private /dev can be had here: " 
 // startGuard starts a guard, which makes the view and the filter, and gives
 // the filter's listener.
 func startGuard(o guardOrder) (f *Foreign, listener int, err error) {
+	inherited := inheritedFiles()
+	defer closeFiles(inherited)
+	o.Socket, o.Ignored = stderrFD+1+len(inherited), ignored
 	order, err := json.Marshal(o)
 	if err != nil {
 		return nil, -1, err
@@ -150,7 +166,7 @@ func startGuard(o guardOrder) (f *Foreign, listener int, err error) {
 	f = &Foreign{conn: mine, view: o.View, ended: make(chan struct{}), done: make(chan struct{})}
 	f.guard = &exec.Cmd{
 		Path: "/proc/self/exe", Args: []string{guardName, string(order)},
-		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, ExtraFiles: []*os.File{theirs},
+		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, ExtraFiles: append(slices.Clone(inherited), theirs),
 	}
 	if o.View == ViewPrivate {
 		f.guard.SysProcAttr = ownNamespace()
@@ -319,15 +335,19 @@ func (f *Foreign) Wait() (int, error) {
 func guardMain(order string) int {
 	var o guardOrder
 	if err := json.Unmarshal([]byte(order), &o); err != nil {
-		return guardFail(err)
+		return 125 // nobody can be told
 	}
+	guardSocket = o.Socket
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return guardFail(err)
 	}
 	unix.CloseOnExec(guardSocket)
 	// The terminal's signals are for the command. They are caught, not
-	// ignored: what is ignored stays ignored in a child.
+	// ignored: what is ignored stays ignored in a child, as what was before shall.
 	signal.Notify(make(chan os.Signal, 8), syscall.SIGINT, syscall.SIGQUIT, syscall.SIGHUP, syscall.SIGTERM, syscall.SIGTSTP)
+	for _, s := range o.Ignored {
+		signal.Ignore(syscall.Signal(s))
+	}
 	if o.View == ViewPrivate {
 		if err := mountPrivateView(nodes(o.CBitPos)); err != nil {
 			guardSay(guardWord{Error: err.Error(), NoView: true}, -1)
@@ -380,7 +400,12 @@ func guardMain(order string) int {
 // startGuarded puts the filter on this thread, hands its listener to the
 // supervisor and starts the command from here.
 func startGuarded(o guardOrder) (int, error) {
-	listener, err := installFilter(o.View.filterOf(), false)
+	held := o.View.filterOf()
+	held.ends = o.Ioctls != nil
+	if o.View == viewReal {
+		held.ioctls = append([]uint32{}, o.Ioctls...)
+	}
+	listener, err := installFilter(held, false)
 	if err != nil {
 		return 0, err
 	}

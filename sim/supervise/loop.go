@@ -32,6 +32,8 @@ type loop struct {
 	told      map[string]bool    // programs that could not be read
 	ahead     readAhead
 	counters  counters
+	listening *listening    // nil: nobody listens
+	lost      bool          // the answer to the call that is being served found no one
 	done      chan struct{} // closed when the loop has ended
 
 	mu      sync.Mutex
@@ -48,8 +50,8 @@ func newLoop(listener int, cfg Config) (*loop, error) {
 	return &loop{
 		listener: listener, wake: wake, cbitpos: cfg.CBitPos, logf: cfg.Logf,
 		table: newTable(cfg.Host), nodes: n, lastNames: lastNames(n), contents: map[*node]*os.File{}, told: map[string]bool{},
-		counters: counters{calls: map[Call]*CallStats{}},
-		done:     make(chan struct{}), waiting: map[kvm.Object]chan struct{}{},
+		counters: counters{calls: map[Call]*CallStats{}}, listening: newListening(cfg.Listener),
+		done: make(chan struct{}), waiting: map[kvm.Object]chan struct{}{},
 	}, nil
 }
 
@@ -65,6 +67,7 @@ func (l *loop) run() {
 	defer func() { l.counters.used(threadTime() - before) }()
 	var fds []unix.PollFd
 	var owners []*owner
+	var processes []int
 	for {
 		fds = append(fds[:0], unix.PollFd{Fd: int32(l.listener), Events: unix.POLLIN}, unix.PollFd{Fd: int32(l.wake), Events: unix.POLLIN})
 		owners = owners[:0]
@@ -72,6 +75,7 @@ func (l *loop) run() {
 			owners = append(owners, own)
 			fds = append(fds, unix.PollFd{Fd: int32(own.pidfd), Events: unix.POLLIN})
 		}
+		fds, processes = l.listening.watched(fds, processes[:0])
 		if _, err := unix.Poll(fds, -1); err != nil {
 			if errors.Is(err, unix.EINTR) {
 				continue
@@ -82,6 +86,11 @@ func (l *loop) run() {
 		for i, own := range owners {
 			if fds[2+i].Revents != 0 {
 				l.table.bury(own)
+			}
+		}
+		for i, pid := range processes {
+			if fds[2+len(owners)+i].Revents != 0 {
+				l.listening.ended(pid)
 			}
 		}
 		switch {
@@ -108,6 +117,7 @@ func (l *loop) release() {
 	}
 	l.mu.Unlock()
 	l.table.close()
+	l.listening.close()
 	for _, f := range l.contents {
 		f.Close()
 	}
@@ -126,13 +136,16 @@ func (l *loop) serve(n *notification) {
 	start := time.Now()
 	l.ahead.drop()
 	c := &caller{pid: int(n.PID), table: l.table, ahead: &l.ahead}
-	ours := l.answer(n, c)
+	l.lost = false
+	l.listening.hear(n, c)
+	ours := l.table.host != nil && l.answer(n, c)
 	if c.denied != nil {
 		l.unreadable(c)
 	}
 	if !ours {
 		l.send(response{ID: n.ID, Flags: respContinue})
 	}
+	l.listening.taken(!l.lost)
 	call := Call{NR: n.NR}
 	if n.NR == unix.SYS_IOCTL {
 		call.Request = uint32(n.Args[1])
@@ -182,8 +195,15 @@ func (l *loop) answer(n *notification, c *caller) bool {
 	return false
 }
 
-// send gives a held call its result; false when the caller no longer waits.
+// send gives the call that is being served its result; false when the caller no
+// longer waits.
 func (l *loop) send(r response) bool {
+	l.lost = !l.deliver(r)
+	return !l.lost
+}
+
+// deliver is send for a call that was held.
+func (l *loop) deliver(r response) bool {
 	return ioctlPtr(l.listener, ioctlSend, unsafe.Pointer(&r)) == 0
 }
 
@@ -350,6 +370,7 @@ func (l *loop) handOver(n *notification, file int, newFDFlags uint32) (delivered
 		l.finish(n, unix.EMFILE)
 		return false
 	}
+	l.lost = e != 0
 	return e == 0 && l.send(response{ID: n.ID, Val: int64(fd)})
 }
 
@@ -394,6 +415,6 @@ func (l *loop) hold(n *notification, o kvm.Object, a kvm.Answer) {
 		if a.Done != nil {
 			a.Done()
 		}
-		l.send(response{ID: id})
+		l.deliver(response{ID: id})
 	}()
 }

@@ -15,7 +15,11 @@ import (
 
 // Config says which machine a supervised program sees.
 type Config struct {
+	// Host answers; nil, with a Listener: this machine's kernel does, and a foreign
+	// command is only listened to.
 	Host *kvm.Host
+	// Listener, when set, hears every call of a foreign command that is held, whoever answers it.
+	Listener Listener
 	// CBitPos is what CPUID says on this machine (Fn8000_001F EBX[5:0]),
 	// which QEMU compares its cbitpos= with; CPUID cannot be answered for. Other values in the
 	// arguments of a QEMU that a foreign command starts are put right. -1

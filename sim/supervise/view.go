@@ -29,6 +29,9 @@ const (
 	// of every program takes about 20 microseconds longer; listings of the
 	// folders do not show the files.
 	ViewTrapped View = "trapped"
+
+	// viewReal: nothing is shown, as the command is on the machine's own host.
+	viewReal View = "real"
 )
 
 // resolve decides for ViewAuto.
@@ -47,8 +50,11 @@ func (v View) resolve() (View, error) {
 
 // filterOf is what has to be held under a view.
 func (v View) filterOf() selection {
-	if v == ViewPrivate {
+	switch v {
+	case ViewPrivate:
 		return selectPrivate
+	case viewReal:
+		return selectHeard
 	}
 	return selectTrapped
 }
