@@ -9,7 +9,7 @@ const (
 	rankFailure                     // names what failed
 	rankConsequence                 // follows a failure that QEMU mostly names as well
 	rankEnd                         // QEMU's last words after any failure of that phase
-	rankNone
+	rankHarmless                    // looks like a failure and is none
 )
 
 // anyValue in launchEntry means that the number does not matter.
@@ -48,7 +48,7 @@ type messageEntry struct {
 // catalogue gives the lists of entries. A line may be explained by one entry of
 // each.
 func catalogue() [][]messageEntry {
-	return [][]messageEntry{messages}
+	return [][]messageEntry{messages, hostMessages, bootMessages, toolMessages}
 }
 
 const (
@@ -112,6 +112,21 @@ var launches = []launchEntry{
 	},
 
 	// SNP_LAUNCH_START.
+	{
+		id: "start-sev-policy", command: start, ret: -22, fw: 0,
+		and:       expression(`policy(?:=|>|"?[:=] ?"?)(0x0*[0-9a-f]{1,4})\b`),
+		cause:     "KVM refused the guest policy and never asked the firmware: $1 is a policy as SEV and SEV-ES have it, and one of SNP has bit 17 set.",
+		advice:    "Launch with policy 0x30000 (in libvirt's launchSecurity of type sev-snp, <policy>0x30000</policy>).",
+		reference: kvmSEV + ", snp_launch_start; " + threads + "253; https://github.com/apache/cloudstack/issues/10009",
+		likely:    true,
+	},
+	{
+		id: "start-pflash", command: start, ret: -22, fw: 0,
+		and:       expression(`\b(?:if=pflash|pflash[01]=|memory-backend-memfd-private|sev-snp-guest,[^ ]*(?:discard|init-flags)=)[^ ]*`),
+		cause:     "KVM refused the launch and never asked the firmware, and the command line is one of an older tree.",
+		advice:    "Start QEMU as it is done today: the one-piece firmware with -bios, plain RAM or memory-backend-memfd, -object sev-snp-guest with upstream properties.",
+		reference: threads + "223, 268",
+	},
 	{
 		id: "start-arguments", command: start, ret: -22, fw: 0,
 		cause:     "KVM refused the guest policy and never asked the firmware: bit 17 is clear, or MIGRATE_MA (bit 18) or a bit that this kernel or platform does not offer is set, or the kernel is an old one such as 6.12, which also refuses SMT (bit 16) clear and SINGLE_SOCKET (bit 20) set.",
@@ -178,6 +193,13 @@ var launches = []launchEntry{
 	},
 
 	// SNP_LAUNCH_FINISH. Each refusal proves the checks before it passed.
+	{
+		id: "finish-debug-swap", command: finish, ret: anyValue, fw: 0x0B,
+		and:       expression(`\bdebug_swap\b[^\n]{0,12}\b[Y1]\b`),
+		cause:     "The launch digest of what QEMU loaded is not the one in the ID block, and kvm_amd has debug_swap on, which puts DebugSwap into every vCPU's SEV_FEATURES (0x21 instead of 0x1).",
+		advice:    "Load kvm_amd with debug_swap=0, or compute the digest with guest features 0x21.",
+		reference: threads + "195; https://github.com/virtee/sev-snp-measure/pull/32",
+	},
 	{
 		id: "finish-measurement", command: finish, ret: anyValue, fw: 0x0B,
 		cause:     "The launch digest of what QEMU loaded is not the one in the ID block; the ID block's policy and signatures were not looked at yet.",
@@ -280,6 +302,18 @@ var messages = []messageEntry{
 		reference: qemuSEV + ", sev_common_kvm_init; https://github.com/AMDESE/qemu/issues/12",
 	},
 	{
+		id: "sev-device-missing", re: expression(`Could not open '(/dev/[^']*)': No such file or directory`),
+		cause:     "The device $1 is not there: the ccp module is not loaded, SEV is off in the BIOS, or a container or libvirt's name space does not show it.",
+		advice:    "Load it with modprobe ccp, pass the device into the container, or use the software SNP host.",
+		reference: qemuSEV + ", sev_common_kvm_init (QEMU 10.1 and newer)",
+	},
+	{
+		id: "sev-device-permission", re: expression(`Could not open '(/dev/[^']*)': (.*)`),
+		cause:     "QEMU cannot open $1: $2.",
+		advice:    "Give QEMU's user read and write access to $1, with a udev rule or the device list of the container or of libvirt.",
+		reference: qemuSEV + ", sev_common_kvm_init (QEMU 10.1 and newer)",
+	},
+	{
 		id: "sev-features", re: expression(`(?:\b(?:sev|kvm)_\w+: )?(?:failed to query supported sev_features|host kernel does not support the requested SEV configuration)\b`),
 		cause:     "The host's kernel does not offer the VMSA features that the guest asks for.",
 		advice:    "Drop the extra SEV features, or use a newer host kernel.",
@@ -304,6 +338,30 @@ var messages = []messageEntry{
 		cause:     "The file given as the kernel is no Linux kernel.",
 		advice:    "Give a bzImage or a unified kernel image (UKI) as the kernel.",
 		reference: "QEMU hw/i386/x86-common.c, x86_load_linux",
+	},
+	{
+		id: "kernel-file", re: expression(`could not open kernel file '([^']*)': (.*)`),
+		cause:     "QEMU cannot open the kernel $1: $2.",
+		advice:    "Give the path of a bzImage or a unified kernel image (UKI) that QEMU's user may read.",
+		reference: "QEMU hw/i386/x86-common.c, x86_load_linux",
+	},
+	{
+		id: "kernel-elf", re: expression(`Error while loading elf kernel|Error loading uncompressed kernel without PVH ELF Note`),
+		cause:     "The kernel is an ELF file (vmlinux), which QEMU does not load through the firmware and makes no hashes of.",
+		advice:    "Give the bzImage or a unified kernel image (UKI) that was built beside it.",
+		reference: "QEMU hw/i386/x86-common.c, x86_load_linux",
+	},
+	{
+		id: "kernel-initrd", re: expression(`linux kernel too old to load a ram disk`),
+		cause:     "QEMU loads no initrd beside this kernel: it is a unified kernel image (UKI), or no Linux kernel at all.",
+		advice:    "Put the initrd into the unified kernel image, or give a bzImage.",
+		reference: "QEMU hw/i386/x86-common.c, x86_load_linux",
+	},
+	{
+		id: "kernel-missing", re: expression(`(-append|-initrd) only allowed with -kernel option`),
+		cause:     "$1 was given without -kernel.",
+		advice:    "Give the kernel too, or let the firmware boot a disk with its own command line.",
+		reference: "QEMU system/vl.c",
 	},
 	{
 		id: "object-missing", re: expression(`(?:Device|No such memory encryption object) '([^']+)'(?: not found)?$`),
@@ -354,6 +412,37 @@ var messages = []messageEntry{
 		reference: qemuSEV,
 	},
 
+	{
+		id: "igvm-platform", re: expression(`Invalid platform header count in IGVM file\. Error code: ([0-9A-Fa-f]+)`),
+		cause:     "The IGVM file has no directives for this platform, or this QEMU was not told to launch it as SNP with privilege levels (init-flags=5 in the tree that has it).",
+		advice:    "Launch an IGVM file with the script and the QEMU of the tree that made it.",
+		reference: "https://github.com/coconut-svsm/svsm/issues/375",
+	},
+	{
+		id: "registers-after-init", re: expression(`Failed to put registers after init: (.*)`),
+		cause:     "KVM refused the registers of a vCPU once the guest was set up ($1), as QEMU trees made for IGVM and SVSM do when they are started without either.",
+		advice:    "Use a newer QEMU, or start that tree with its IGVM file.",
+		reference: "QEMU accel/kvm/kvm-all.c; https://github.com/coconut-svsm/svsm/issues/380",
+	},
+	{
+		id: "cpu-model", re: expression(`unable to find CPU model '([^']*)'`),
+		cause:     "This QEMU knows no CPU model $1.",
+		advice:    "List them with qemu-system-x86_64 -cpu help; EPYC-v4, EPYC-Milan-v2 and EPYC-Genoa fit SNP guests.",
+		reference: "QEMU hw/core/cpu-common.c",
+	},
+	{
+		id: "split-irqchip", re: expression(`Could not enable split irqchip mode: (.*)`),
+		cause:     "KVM does not let an SNP guest have its interrupt controllers partly in QEMU (kernel-irqchip=split): $1.",
+		advice:    "Drop kernel-irqchip= from -machine and -accel, or say kernel-irqchip=on.",
+		reference: "QEMU accel/kvm/kvm-all.c",
+	},
+	{
+		id: "property-value", re: expression(`Parameter '([a-z-]+)' expects a (\S+) value`),
+		cause:     "$1 takes a number ($2), and something else was given.",
+		advice:    "Write the number with digits, such as policy=0x30000.",
+		reference: "QEMU qapi",
+	},
+
 	// The firmware image.
 	{
 		id: "firmware-file", re: expression(`could not load PC BIOS '([^']*)'`),
@@ -374,6 +463,12 @@ var messages = []messageEntry{
 		reference: qemuSEV + ", sev_snp_launch_finish",
 	},
 	{
+		id: "memory-too-small", re: expression(`Failed to get HVA for GPA (0x[0-9a-f]+) sz (0x[0-9a-f]+)`),
+		cause:     "The firmware's SEV metadata names the page range at $1 (size $2), where the guest has no memory.",
+		advice:    "Give the guest more memory, or use a firmware whose metadata lie below its end.",
+		reference: qemuSEV + ", snp_populate_metadata_pages",
+	},
+	{
 		id: "firmware-no-hashes", re: expression(`SEV: (?:guest firmware hashes table area is invalid.*|kernel specified but guest firmware has no hashes table GUID)`),
 		cause:     "kernel-hashes=on was given, and this firmware has no place for the table of kernel hashes: only the AmdSev build of OVMF has one.",
 		advice:    "Use the firmware built from OvmfPkg/AmdSev/AmdSevX64.dsc (Debian's package ovmf-amdsev), or drop kernel-hashes=on and with it the proof of what kernel was loaded.",
@@ -392,6 +487,12 @@ var messages = []messageEntry{
 		reference: "QEMU accel/kvm/kvm-all.c; " + threads + "236, 242",
 	},
 	{
+		id: "pflash", re: expression(`pflash with kvm requires KVM readonly memory support`),
+		cause:     "The firmware was given as pflash, which needs read-only memory, and SNP guests cannot have any.",
+		advice:    "Give the one-piece firmware with -bios and drop every pflash drive.",
+		reference: "QEMU hw/i386/pc_sysfw.c; Linux KVM_CAP_READONLY_MEM",
+	},
+	{
 		id: "memory-region", re: expression(`(?:\b(?:sev|kvm)_\w+: )?KVM_SET_USER_MEMORY_REGION2 failed, slot=\d+, start=(0x[0-9a-f]+), size=(0x[0-9a-f]+), .*`),
 		cause:     "KVM refused the guest memory at $1 (size $2).",
 		advice:    "Use plain RAM or memory-backend-memfd, no overlapping devices, and a QEMU and host kernel of about the same age.",
@@ -404,6 +505,31 @@ var messages = []messageEntry{
 		reference: "QEMU accel/kvm/kvm-all.c; Linux virt/kvm/kvm_main.c, KVM_SET_MEMORY_ATTRIBUTES",
 	},
 
+	{
+		id: "memory-section", rank: rankConsequence, re: expression(`SEV-SNP: failed to configure initial ?private guest memory`),
+		cause:     "A page that the launch begins with could not be made private: the firmware's metadata names something that is no whole page of guest memory.",
+		advice:    "Use an OVMF whose SEV metadata is sound, and give the guest at least 256 MiB.",
+		reference: qemuSEV + ", sev_snp_launch_update",
+	},
+	{
+		id: "vcpu", re: expression(`(?:KVM_CREATE_VCPU IOCTL failed for vCPU (\d+)|kvm_init_vcpu: kvm_(?:create_vcpu|arch_init_vcpu|getting_mmap_size) failed \(\d+\)).*`),
+		cause:     "KVM refused to make a vCPU for this guest.",
+		advice:    "Give the guest fewer vCPUs and a CPU model that the host can offer, and use a QEMU and a host kernel of about the same age.",
+		reference: "QEMU accel/kvm/kvm-all.c, kvm_init_vcpu",
+	},
+	{
+		id: "irqchip-create", re: expression(`Create kernel irqchip failed: (.*)`),
+		cause:     "KVM refused to make the guest's interrupt controllers: $1.",
+		advice:    "Use a QEMU and a host kernel of about the same age.",
+		reference: "QEMU accel/kvm/kvm-all.c, kvm_irqchip_create",
+	},
+	{
+		id: "msrs", re: expression(`kvm_(?:init_msrs|put_msrs|buf_set_msrs): Assertion .*`),
+		cause:     "KVM refused a processor register that this QEMU sets in every vCPU, and QEMU aborted.",
+		advice:    "Use a QEMU and a host kernel of about the same age, and a CPU model rather than -cpu host.",
+		reference: "QEMU target/i386/kvm/kvm.c",
+	},
+
 	// After the launch.
 	{
 		id: "reset", re: expression(`cpus are not resettable, terminating`),
@@ -412,10 +538,24 @@ var messages = []messageEntry{
 		reference: "QEMU system/runstate.c",
 	},
 	{
-		id: "not-private-memory", re: expression(`Convert non guest_memfd backed memory region \((0x[0-9a-f]+) ?,\+ ?(0x[0-9a-f]+)\) to (?:private|shared)`),
+		id: "convert-two-backends", re: expression(`Convert non guest_memfd backed memory region \(`), and: expression(`-object \S*memory-backend-.* -object \S*memory-backend-`),
+		cause:     "The guest made memory private or shared across the border of two memory backends, which QEMU converts only in part.",
+		advice:    "Use one memory backend, or a QEMU whose kvm_convert_memory goes over all regions.",
+		reference: "QEMU accel/kvm/kvm-all.c, kvm_convert_memory; kata-containers tag_patches/gpu-snp-20260430",
+		likely:    true,
+	},
+	{
+		id: "not-private-memory", likely: true, re: expression(`Convert non guest_memfd backed memory region \((0x[0-9a-f]+) ?,\+ ?(0x[0-9a-f]+)\) to (?:private|shared)`),
 		cause:     "The guest asked to make the memory at $1 (size $2) private, where QEMU has a device or no private memory.",
 		advice:    "Use a one-piece OVMF of about the age of this QEMU.",
 		reference: "QEMU accel/kvm/kvm-all.c, kvm_convert_memory; " + threads + "236",
+	},
+	{
+		id: "kvm-exit-terminated", re: expression(`KVM: unknown exit reason 24\b`),
+		cause:     "KVM left the guest with a system event that this QEMU does not know (KVM_EXIT_SYSTEM_EVENT), which for an SNP guest is that it asked to be ended: its firmware or kernel does not go on with this host.",
+		advice:    "Look in the host's kernel log for \"guest requested termination\", and use a QEMU, host kernel, OVMF and guest kernel of about the same age.",
+		reference: "Linux include/uapi/linux/kvm.h, KVM_SYSTEM_EVENT_SEV_TERM; " + threads + "182",
+		likely:    true,
 	},
 	{
 		id: "kvm-exit-reason", re: expression(`KVM: unknown exit reason (\d+)`),
@@ -460,5 +600,14 @@ var messages = []messageEntry{
 		cause:     "KVM could not be set up for this guest ($1), and the line that says why is missing.",
 		advice:    "Keep the whole of QEMU's standard error: the reason is in the lines before.",
 		reference: "QEMU accel/kvm/kvm-all.c",
+	},
+
+	// Words that others print too.
+	{
+		id: "asids-busy", re: expression(`(?:SEV|SNP|sev_|snp_)[^\n]*[Dd]evice or resource busy`),
+		cause:     "No address space identifier (ASID) is free for one more SNP guest.",
+		advice:    "Stop another SNP or SEV-ES guest, or raise \"SEV-ES ASID space limit\" in the BIOS.",
+		reference: kvmSEV + ", sev_asid_new; https://github.com/enarx/enarx/pull/2589",
+		likely:    true,
 	},
 }

@@ -1,11 +1,27 @@
 package diagnose
 
-import "regexp/syntax"
+import (
+	"regexp/syntax"
+	"sync"
+)
+
+// known are the literals of expressions that were asked for before: parsing the
+// whole catalogue takes a few milliseconds.
+var known sync.Map
 
 // literals gives strings of which every match of an expression contains at
 // least one, the longest that can be had; none where there is no such string.
 // Looking for a string is far cheaper than an expression, and a log is long.
 func literals(expression string) []string {
+	if l, ok := known.Load(expression); ok {
+		return l.([]string)
+	}
+	l := parseLiterals(expression)
+	known.Store(expression, l)
+	return l
+}
+
+func parseLiterals(expression string) []string {
 	re, err := syntax.Parse(expression, syntax.Perl)
 	if err != nil {
 		return nil

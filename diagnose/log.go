@@ -22,6 +22,19 @@ func ReadLog(r io.Reader) ([]Finding, error) {
 	return s.findings(), nil
 }
 
+// FromConsole finds in what a guest printed why it did not boot: nil where nothing
+// is known of it. What QEMU and the host's kernel say of its end may stand there too.
+func FromConsole(text string) *Failure {
+	s := newScan(messages, hostMessages, bootMessages)
+	s.block([]byte(text), 1)
+	for _, f := range s.findings() {
+		if f.rank == rankRoot || f.rank == rankFailure {
+			return &f.Failure
+		}
+	}
+	return nil
+}
+
 const (
 	// blockSize is how much of a log is held.
 	blockSize = 256 << 10

@@ -369,7 +369,7 @@ qemu-system-x86_64: kvm_set_phys_mem: failed to set memory attribute private: In
 	},
 	{
 		name: "unknown exit (AMDSEV issue 182)", stderr: `KVM: unknown exit reason 24`,
-		id: "kvm-exit-reason", message: "KVM: unknown exit reason 24", cause: "reason 24", advice: "QEMU",
+		id: "kvm-exit-terminated", message: "KVM: unknown exit reason 24", cause: "asked to be ended", advice: "QEMU",
 	},
 	{
 		name: "run failed (AMDSEV issue 138)", stderr: "error: kvm run failed Invalid argument\nEAX=00000000 EBX=00000000 ECX=00000000 EDX=00000000",
@@ -457,6 +457,10 @@ func TestCatalogue(t *testing.T) {
 		tested[tc.id] = true
 		wellFormed(t, tc.name, ParseQEMU(tc.stderr))
 	}
+	for _, p := range pastes {
+		tested[p.id] = true
+		tested[p.also] = true
+	}
 	for _, e := range launches {
 		if e.and != nil {
 			e.and() // panics where it is no regular expression
@@ -465,12 +469,17 @@ func TestCatalogue(t *testing.T) {
 			t.Errorf("no test for %s", e.id)
 		}
 	}
-	for _, e := range messages {
-		if !tested[e.id] {
-			t.Errorf("no test for %s", e.id)
+	for _, list := range catalogue() {
+		if len(list) == 0 {
+			t.Error("a list of the catalogue is empty")
+		}
+		for _, e := range list {
+			if !tested[e.id] {
+				t.Errorf("no test for %s", e.id)
+			}
 		}
 	}
-	if len(launches) == 0 || len(messages) == 0 {
+	if len(launches) == 0 {
 		t.Error("the catalogue is empty")
 	}
 }

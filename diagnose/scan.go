@@ -32,6 +32,7 @@ const (
 type scan struct {
 	watched []*watch
 	found   map[*messageEntry]*match
+	lists   [][]messageEntry
 	results map[result]*match
 	// also is the first line on which a condition was met: what another line
 	// of the log must say, or must not, for an entry to count.
@@ -72,7 +73,7 @@ type condition struct {
 
 // newScan prepares to look for return values of launch commands and for entries.
 func newScan(entries ...[]messageEntry) *scan {
-	s := &scan{found: map[*messageEntry]*match{}, results: map[result]*match{}, also: map[string]*condition{}}
+	s := &scan{lists: entries, found: map[*messageEntry]*match{}, results: map[result]*match{}, also: map[string]*condition{}}
 	for _, l := range launchLines {
 		s.watch(l.re, 0, func(line string, number int, at []int) bool {
 			s.hear(l.command, line, number, at)
@@ -94,7 +95,7 @@ func newScan(entries ...[]messageEntry) *scan {
 				} else if len(s.found) < mostFindings {
 					s.found[e] = newMatch(line, number, at)
 				}
-				return e.and == nil && e.unless == nil // what else the log says is not known yet
+				return !e.conditional() // what else the log says is not known yet
 			})
 			s.condition(e.and)
 			s.condition(e.unless)
@@ -193,29 +194,47 @@ func (s *scan) findings() []Finding {
 		f := s.explain(r, clean(m.text[m.at[0]:m.at[1]]))
 		out = append(out, Finding{Failure: *f, Line: m.line, Count: m.count, rank: rankFailure})
 	}
-	for e, m := range s.found {
-		if e.and != nil && s.also[e.and().String()] == nil || e.unless != nil && s.also[e.unless().String()] != nil {
-			continue
+	for n := range s.lists {
+		alone := map[int]bool{} // lines that an entry with conditions explains
+		for i := range s.lists[n] {
+			e := &s.lists[n][i]
+			m := s.found[e]
+			if m == nil || alone[m.line] || !s.holds(e) {
+				continue
+			}
+			alone[m.line] = e.conditional()
+			out = append(out, e.finding(m))
 		}
-		fill := func(template string) string {
-			return clean(string(e.re().ExpandString(nil, template, m.text, m.at)))
-		}
-		end := len(m.text)
-		if e.exact {
-			end = m.at[1]
-		}
-		out = append(out, Finding{
-			Failure: Failure{
-				ID: e.id, FWStatus: snp.StatusNoFWCall, Message: clean(m.text[m.at[0]:end]),
-				Cause: fill(e.cause), Advice: fill(e.advice), Reference: e.reference, Likely: e.likely,
-			},
-			Line: m.line, Count: m.count, Consequence: e.rank >= rankConsequence, rank: e.rank,
-		})
 	}
 	slices.SortFunc(out, func(a, b Finding) int {
 		return cmp.Or(cmp.Compare(a.rank, b.rank), cmp.Compare(a.Line, b.Line), cmp.Compare(a.ID, b.ID), cmp.Compare(a.Message, b.Message))
 	})
 	return out
+}
+
+// holds says whether the rest of the log is as an entry wants it.
+func (s *scan) holds(e *messageEntry) bool {
+	return (e.and == nil || s.also[e.and().String()] != nil) && (e.unless == nil || s.also[e.unless().String()] == nil)
+}
+
+func (e *messageEntry) conditional() bool { return e.and != nil || e.unless != nil }
+
+// finding fills an entry with what was found.
+func (e *messageEntry) finding(m *match) Finding {
+	fill := func(template string) string {
+		return clean(string(e.re().ExpandString(nil, template, m.text, m.at)))
+	}
+	end := len(m.text)
+	if e.exact {
+		end = m.at[1]
+	}
+	return Finding{
+		Failure: Failure{
+			ID: e.id, FWStatus: snp.StatusNoFWCall, Message: clean(m.text[m.at[0]:end]),
+			Cause: fill(e.cause), Advice: fill(e.advice), Reference: e.reference, Likely: e.likely,
+		},
+		Line: m.line, Count: m.count, Consequence: e.rank == rankConsequence || e.rank == rankEnd, rank: e.rank,
+	}
 }
 
 // explain finds the launch entry for a return value.

@@ -152,6 +152,9 @@ func TestMessagesOfQEMU(t *testing.T) {
 					return
 				}
 				words := said{wordsOf(got.stderr, dir), got.status}
+				if got.status != launches.status {
+					recognised(t, r, got.stderr)
+				}
 				want := []said{r.want}
 				if r.next != nil && q.major >= 11 {
 					want = []said{*r.next}
