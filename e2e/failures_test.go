@@ -154,7 +154,7 @@ func TestTamperingThatIsCaughtAfterTheLaunch(t *testing.T) {
 		verdict launcher.Verdict
 		says    []string
 	}{
-		{"another initrd than measured", launcher.Hooks{BootInitrd: other}, launcher.VerdictFirmwareRefused, []string{"initrd entry", other}},
+		{"another initrd than measured", launcher.Hooks{Booted: func(g *guest.Guest) { g.Initrd = other }}, launcher.VerdictFirmwareRefused, []string{"initrd entry", other}},
 		{"report over another nonce", launcher.Hooks{ExpectNonce: func(n *snp.ReportData) { n[0] ^= 1 }}, launcher.VerdictReportInvalid, []string{"REPORT_DATA"}},
 		{"one bit of the measurement", launcher.Hooks{Report: func(b []byte) { b[0x90] ^= 1 }}, launcher.VerdictReportInvalid, []string{"signature"}},
 		{"one bit of the signature", launcher.Hooks{Report: func(b []byte) { b[snp.ReportSignedSize] ^= 1 }}, launcher.VerdictReportInvalid, []string{"signature"}},

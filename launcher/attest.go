@@ -139,7 +139,11 @@ func (r *run) judge(sent *agent.Report, n snp.ReportData) {
 	if r.o.Hooks.ExpectNonce != nil {
 		r.o.Hooks.ExpectNonce(&n)
 	}
-	r.res.Report, r.res.Certificates = raw, sent.Certs
+	certificates := append([]byte(nil), sent.Certs...)
+	if r.o.Hooks.Certificates != nil {
+		r.o.Hooks.Certificates(certificates)
+	}
+	r.res.Report, r.res.Certificates = raw, certificates
 	parsed, err := snp.ParseReport(raw)
 	if err != nil {
 		r.res.fail(VerdictReportInvalid, err.Error(), "")
@@ -147,7 +151,7 @@ func (r *run) judge(sent *agent.Report, n snp.ReportData) {
 	}
 	r.res.Reported = &parsed.Measurement
 
-	chain, err := report.ParseCertTable(sent.Certs)
+	chain, err := report.ParseCertTable(certificates)
 	if err != nil {
 		r.res.fail(VerdictReportInvalid, err.Error(), "")
 		return
@@ -192,6 +196,9 @@ func (r *run) expectations(n snp.ReportData) report.Expect {
 		if block, err := snp.ParseIDBlock(r.id.block); err == nil {
 			e.FamilyID, e.ImageID, e.GuestSVN = &block.FamilyID, &block.ImageID, &block.GuestSVN
 		}
+	}
+	if r.o.Hooks.Expect != nil {
+		r.o.Hooks.Expect(&e)
 	}
 	return e
 }

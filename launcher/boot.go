@@ -9,19 +9,16 @@ import (
 	"time"
 
 	"github.com/snplaunch/snplaunch/guest"
+	"github.com/snplaunch/snplaunch/hashes"
 )
 
 // startB starts the QEMU that will run the guest on the software host, stopped
 // before its first instruction. The file it gives back is one that B can
 // write its memory to.
 func (r *run) startB() (*os.File, error) {
-	r.given = *r.inputs
-	if other := r.o.Hooks.BootInitrd; other != "" {
-		in, err := guest.OpenInput(other)
-		if err != nil {
-			return nil, err
-		}
-		r.given.Initrd = in
+	var err error
+	if r.booted, err = r.give(r.o.Hooks.Booted); err != nil {
+		return nil, err
 	}
 	memory, err := memoryFile("snplaunch-memory", nil)
 	if err != nil {
@@ -42,7 +39,7 @@ func (r *run) startB() (*os.File, error) {
 			}
 			page = s.inherit(f)
 		}
-		g, err := r.handedOver(s, &r.given)
+		g, err := handedOver(s, r.booted)
 		if err != nil {
 			return nil, err
 		}
@@ -101,8 +98,8 @@ func (r *run) whatDiffers() string {
 		measured [32]byte
 		given    *guest.Input
 	}{
-		{"kernel", r.measured.HashTable.Kernel, r.given.Kernel},
-		{"initrd", r.measured.HashTable.Initrd, r.given.Initrd},
+		{"kernel", r.measured.HashTable.Kernel, r.booted.files.Kernel},
+		{"initrd", r.measured.HashTable.Initrd, r.booted.files.Initrd},
 	} {
 		if e.given == nil {
 			continue
@@ -115,6 +112,10 @@ func (r *run) whatDiffers() string {
 			return fmt.Sprintf("the %s entry of the hashes table is %s, but the guest was given %s, whose SHA-256 is %s",
 				e.name, short(hex.EncodeToString(e.measured[:])), e.given.Path, short(hex.EncodeToString(sum[:])))
 		}
+	}
+	if got, err := hashes.Cmdline(r.booted.guest.Append); err == nil && got != r.measured.HashTable.Cmdline {
+		return fmt.Sprintf("the command line entry of the hashes table is %s, but the guest was given %q, whose SHA-256 is %s",
+			short(hex.EncodeToString(r.measured.HashTable.Cmdline[:])), r.booted.guest.Append, short(hex.EncodeToString(got[:])))
 	}
 	return "its vCPU stands still, though kernel, initrd and command line have the hashes that were measured"
 }

@@ -8,12 +8,12 @@ import (
 
 // handedOver is the guest as a QEMU is told of it: its files are descriptors of
 // the given ones, which QEMU inherits.
-func (r *run) handedOver(s *starter, given *guest.Inputs) (*guest.Guest, error) {
-	g := *r.g
+func handedOver(s *starter, given given) (*guest.Guest, error) {
+	g := *given.guest
 	for _, f := range []struct {
 		in   *guest.Input
 		path *string
-	}{{given.Firmware, &g.Firmware}, {given.Kernel, &g.Kernel}, {given.Initrd, &g.Initrd}} {
+	}{{given.files.Firmware, &g.Firmware}, {given.files.Kernel, &g.Kernel}, {given.files.Initrd, &g.Initrd}} {
 		if f.in == nil {
 			continue
 		}

@@ -4,6 +4,8 @@ import (
 	"io"
 	"time"
 
+	"github.com/snplaunch/snplaunch/guest"
+	"github.com/snplaunch/snplaunch/report"
 	"github.com/snplaunch/snplaunch/sim/kvm"
 	"github.com/snplaunch/snplaunch/sim/psp"
 	"github.com/snplaunch/snplaunch/snp"
@@ -54,12 +56,19 @@ type Hooks struct {
 	IDBlock func(*snp.IDBlock)
 	// SignedIDBlock changes the 96 and 4096 bytes that QEMU is given.
 	SignedIDBlock func(block, auth []byte)
-	// BootInitrd, when set, is booted instead of the initrd that was measured.
-	BootInitrd string
+	// Launched changes what the QEMU that is launched is given, after the
+	// description was measured and its ID block signed: a count, another file.
+	Launched func(*guest.Guest)
+	// Booted does so with what the software host boots after the launch.
+	Booted func(*guest.Guest)
 	// Report changes the report on its way from the guest.
 	Report func([]byte)
 	// ExpectNonce changes the nonce that the report is held against.
 	ExpectNonce func(*snp.ReportData)
+	// Certificates changes the certificate table on its way from the guest.
+	Certificates func([]byte)
+	// Expect changes what the report is held against.
+	Expect func(*report.Expect)
 	// TrustAMDOnly verifies as one who was not told about simulated roots.
 	TrustAMDOnly bool
 	// Stage, when set, is called when a stage begins: "launch", "boot", "attest".

@@ -24,8 +24,9 @@ var errQEMUEnded = errors.New("QEMU ended")
 type run struct {
 	g        *guest.Guest
 	o        Options
-	inputs   *guest.Inputs // sealed, as they were measured
-	given    guest.Inputs  // what B is given: inputs, but for a hook's tampering
+	inputs   *guest.Inputs   // sealed, as they were measured
+	booted   given           // what B is given
+	instead  []*guest.Inputs // of hooks that tamper
 	measured *measure.Result
 	id       *signedBlock
 	sim      *simulated // nil on hardware
@@ -137,9 +138,12 @@ func (r *run) launchAndAttest(ctx context.Context) error {
 		r.sim = sim
 		config = &supervise.Config{Host: sim.host, CBitPos: -1, Logf: func(format string, args ...any) { r.o.Progress(fmt.Sprintf(format, args...)) }}
 	}
+	launched, err := r.give(r.o.Hooks.Launched)
+	if err != nil {
+		return err
+	}
 	r.o.Hooks.Stage("launch")
 	since := time.Now()
-	var err error
 	// On hardware A's own console is the guest's; on the software host nothing
 	// runs in A.
 	consoleA := r.o.Console
@@ -147,7 +151,7 @@ func (r *run) launchAndAttest(ctx context.Context) error {
 		consoleA = nil
 	}
 	r.a, err = startVM("QEMU", r.o.QEMU, config, false, consoleA, func(s *starter, p plumbing) ([]string, error) {
-		g, err := r.handedOver(s, r.inputs)
+		g, err := handedOver(s, launched)
 		if err != nil {
 			return nil, err
 		}
@@ -267,8 +271,8 @@ func (r *run) mismatch(who string, got snp.LaunchDigest) {
 // close ends both QEMUs, B first: its report needs A's guest context.
 func (r *run) close() error {
 	var errs *multierror.Error
-	if other := r.given.Initrd; other != nil && other != r.inputs.Initrd {
-		if err := other.File.Close(); err != nil {
+	for _, in := range r.instead {
+		if err := in.Close(); err != nil {
 			errs = multierror.Append(errs, err)
 		}
 	}
