@@ -15,7 +15,12 @@ import (
 
 // Chain are the certificates that came with a report, DER; what did not come
 // is nil. Either VCEK or VLEK signed it.
-type Chain struct{ ARK, ASK, ASVK, VCEK, VLEK []byte }
+type Chain struct {
+	ARK, ASK, ASVK, VCEK, VLEK []byte
+	// CRL is a revocation list that came along. Verify does not look at it: which
+	// lists count is for the caller to say (Options.RevocationLists).
+	CRL []byte
+}
 
 // Identifiers of certificates in a certificate table (GHCB specification
 // 56421), in RFC 4122 byte order as go-sev-guest and virtee/sev read them.
@@ -24,7 +29,11 @@ var (
 	guidVLEK = [16]byte{0xa8, 0x07, 0x4b, 0xc2, 0xa2, 0x5a, 0x48, 0x3e, 0xaa, 0xe6, 0x39, 0xc0, 0x45, 0xa0, 0xb8, 0xa1}
 	guidASK  = [16]byte{0x4a, 0xb7, 0xb3, 0x79, 0xbb, 0xac, 0x4f, 0xe4, 0xa0, 0x2f, 0x05, 0xae, 0xf3, 0x27, 0xc7, 0x82}
 	guidARK  = [16]byte{0xc0, 0xb4, 0x06, 0xa4, 0xa8, 0x03, 0x49, 0x52, 0x97, 0x43, 0x3f, 0xb6, 0x01, 0x4c, 0xd0, 0xae}
+	guidCRL  = [16]byte{0x92, 0xf8, 0x1b, 0xc3, 0x58, 0x11, 0x4d, 0x3d, 0x97, 0xff, 0xd1, 0x9f, 0x88, 0xdc, 0x67, 0xea}
 )
+
+// textCRL is the CRL's identifier as go-sev-guest spells it.
+const textCRL = "92f81bc3-5811-4d3d-97ff-d19f88dc67ea"
 
 const tableEntry = 24 // GUID[16], offset u32, length u32
 
@@ -69,6 +78,8 @@ func ParseCertTable(table []byte) (Chain, error) {
 			}
 		case guidARK:
 			into = &c.ARK
+		case guidCRL:
+			into = &c.CRL
 		default:
 			continue
 		}
@@ -143,7 +154,7 @@ func marked(der []byte) bool { return bytes.Contains(der, []byte(snp.SimulatedMa
 // With gives the chain with certificates of another one put in where that has
 // any.
 func (c Chain) With(o Chain) Chain {
-	for _, p := range []struct{ dst, src *[]byte }{{&c.ARK, &o.ARK}, {&c.ASK, &o.ASK}, {&c.ASVK, &o.ASVK}, {&c.VCEK, &o.VCEK}, {&c.VLEK, &o.VLEK}} {
+	for _, p := range []struct{ dst, src *[]byte }{{&c.ARK, &o.ARK}, {&c.ASK, &o.ASK}, {&c.ASVK, &o.ASVK}, {&c.VCEK, &o.VCEK}, {&c.VLEK, &o.VLEK}, {&c.CRL, &o.CRL}} {
 		if len(*p.src) > 0 {
 			*p.dst = *p.src
 		}

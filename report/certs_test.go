@@ -65,7 +65,7 @@ func TestParseCertTable(t *testing.T) {
 		"end alone": {table(t, nil, true, nil), report.Chain{}, ""},
 		"all kinds": {
 			table(t, []tableRow{{textARK, at(5), 1}, {textASK, at(5) + 1, 2}, {textVCEK, at(5) + 3, 3}, {textVLEK, at(5) + 6, 4}, {textCRL, at(5), 10}}, true, four),
-			report.Chain{ARK: []byte("a"), ASK: []byte("bc"), VCEK: []byte("def"), VLEK: []byte("ghij")}, "",
+			report.Chain{ARK: []byte("a"), ASK: []byte("bc"), VCEK: []byte("def"), VLEK: []byte("ghij"), CRL: four}, "",
 		},
 		"unknown kind": {table(t, []tableRow{{"11111111-2222-3333-4444-555555555555", at(1), 3}}, true, four), report.Chain{}, ""},
 		// Certificates may lie over one another or over the entries: what is
@@ -103,7 +103,7 @@ func TestParseCertTable(t *testing.T) {
 			continue
 		}
 		for role, p := range map[string][2][]byte{
-			"ARK": {got.ARK, c.want.ARK}, "ASK": {got.ASK, c.want.ASK}, "ASVK": {got.ASVK, c.want.ASVK}, "VCEK": {got.VCEK, c.want.VCEK}, "VLEK": {got.VLEK, c.want.VLEK},
+			"ARK": {got.ARK, c.want.ARK}, "ASK": {got.ASK, c.want.ASK}, "ASVK": {got.ASVK, c.want.ASVK}, "VCEK": {got.VCEK, c.want.VCEK}, "VLEK": {got.VLEK, c.want.VLEK}, "CRL": {got.CRL, c.want.CRL},
 		} {
 			if !bytes.Equal(p[0], p[1]) {
 				t.Errorf("%s: %s is %q, want %q", name, role, p[0], p[1])

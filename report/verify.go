@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-sev-guest/kds"
 	spb "github.com/google/go-sev-guest/proto/sevsnp"
 	"github.com/google/go-sev-guest/verify"
+	"github.com/google/go-sev-guest/verify/trust"
 
 	"github.com/snplaunch/snplaunch/snp"
 )
@@ -40,7 +41,10 @@ type Options struct {
 	// software SNP host whose reports are accepted; empty: none. SimulatedRoots
 	// among Roots do the same for one whose certificates are at hand.
 	TrustSimulated string
-	Now            time.Time // zero: the time of the call
+	// RevocationLists are lists of the root (DER or PEM) that no certificate of the
+	// chain may be on; none: revocation is not looked at.
+	RevocationLists [][]byte
+	Now             time.Time // zero: the time of the call
 }
 
 // Verified is what holds about an accepted report.
@@ -48,6 +52,10 @@ type Verified struct {
 	Report      *snp.Report
 	Simulated   bool
 	ProductLine string // "Genoa"
+	// Root is the fingerprint of the root (ARK) that the chain leads to.
+	Root string
+	// Lists are the revocation lists of Options, as far as their dates.
+	Lists []RevocationList
 }
 
 // Verify checks the chain up to a trusted root, the signature of a report
@@ -95,7 +103,15 @@ func Verify(raw []byte, chain Chain, o Options) (*Verified, error) {
 	if err := matches(parsed, cert, key); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrChain, err)
 	}
-	v := &Verified{Report: parsed, Simulated: simulated}
+	root := roots.of(cert, key, now)
+	if root == nil { // go-sev-guest has just verified it with one of them
+		return nil, fmt.Errorf("%w: the %s certificate was not issued under a trusted root", ErrChain, key)
+	}
+	lists, err := notRevoked(o.RevocationLists, root, cert, key, now)
+	if err != nil {
+		return nil, err
+	}
+	v := &Verified{Report: parsed, Simulated: simulated, Root: Fingerprint(root.ProductCerts.Ark.Raw), Lists: lists}
 	for line := range roots {
 		if strings.HasSuffix(cert.Issuer.CommonName, "-"+line) {
 			v.ProductLine = line
@@ -176,16 +192,21 @@ func endorsement(r *snp.Report, chain Chain) (*x509.Certificate, abi.ReportSigne
 
 // lead says whether a certificate was issued under one of the roots.
 func (r Roots) lead(cert *x509.Certificate, key abi.ReportSigner, now time.Time) bool {
+	return r.of(cert, key, now) != nil
+}
+
+// of gives the root that a certificate was issued under, nil for none.
+func (r Roots) of(cert *x509.Certificate, key abi.ReportSigner, now time.Time) *trust.AMDRootCerts {
 	for _, list := range r {
 		for _, root := range list {
 			if o := root.X509Options(now, key); o != nil {
 				if _, err := cert.Verify(*o); err == nil {
-					return true
+					return root
 				}
 			}
 		}
 	}
-	return false
+	return nil
 }
 
 // matches holds a report against the chip and the TCB that its certificate was

@@ -16,12 +16,12 @@ import (
 
 // chipID gives each user's simulated machine its own chip id of size bytes.
 // Where there are 64 all are used, as verifiers tell Turin by a short one; and it
-// begins with a byte that no parser takes for the head of a DER string
-// (snpguest does with 02 and 04).
+// begins with the mark of the software host, whose first byte no parser takes for
+// the head of a DER string (snpguest does with 02 and 04).
 func chipID(l *line, size int) (id [64]byte) {
 	sum := sha512.Sum512(append([]byte("snplaunch chip id "), l.ark.Raw...))
 	copy(id[:size], sum[:])
-	id[0] = 0x5A
+	snp.MarkSimulatedChip(&id)
 	if id[size-1] == 0 {
 		id[size-1] = 1
 	}
