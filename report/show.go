@@ -104,9 +104,17 @@ func vmpl(n uint32) string {
 
 // product names the product line of known processors.
 func product(r *snp.Report) string {
-	switch line := kds.ProductLineFromFms(abi.FmsToCpuid1Eax(r.CPUFamily, r.CPUModel, r.CPUStepping)); line {
-	case "Milan", "Genoa", "Turin":
+	if line := lineOf(r.CPUFamily, r.CPUModel, r.CPUStepping); line != "" {
 		return " (" + line + ")"
+	}
+	return ""
+}
+
+// lineOf is the product line of a processor, empty where it is not known.
+func lineOf(family, model, stepping uint8) string {
+	switch line := kds.ProductLineFromFms(abi.FmsToCpuid1Eax(family, model, stepping)); line {
+	case "Milan", "Genoa", turinLine:
+		return line
 	}
 	return ""
 }

@@ -6,13 +6,13 @@ import (
 	"github.com/snplaunch/snplaunch/snp"
 )
 
-// familyTurin is the combined CPUID family of Turin (Zen 5).
-const familyTurin = 0x1A
+// FamilyTurin is the combined CPUID family of Turin (Zen 5).
+const FamilyTurin = 0x1A
 
 // layoutOf is that of the TCB_VERSIONs in a report. Reports of version 2 do not
 // name the processor; they are read as those of Milan and Genoa.
 func layoutOf(r *snp.Report) snp.TCBLayout {
-	if r.CPUFamily == familyTurin {
+	if r.CPUFamily == FamilyTurin {
 		return snp.TCBLayoutTurin
 	}
 	return snp.TCBLayoutMilan
@@ -28,7 +28,7 @@ func describeParts(p snp.TCBParts) string {
 // describeTCB gives a TCB_VERSION as a number and in its parts.
 func describeTCB(r *snp.Report, t snp.TCBVersion) string {
 	words := describeParts(tcbParts(r, t))
-	if r.CPUFamily == familyTurin {
+	if r.CPUFamily == FamilyTurin {
 		words = fmt.Sprintf("FMC %d, %s", uint8(t), words)
 	}
 	return fmt.Sprintf("%s (%s)", t, words)

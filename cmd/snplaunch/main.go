@@ -10,6 +10,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -45,6 +46,8 @@ type env struct {
 	stdout io.Writer
 	stderr io.Writer
 	help   func() // prints the help of the verb whose flags were made last
+	// kds takes requests to AMD's Key Distribution Service; nil, as in main: the network.
+	kds http.RoundTripper
 }
 
 // exitError ends the program with a code; its message, where it has one, is printed.
@@ -77,7 +80,8 @@ func init() {
 		{"hashes", "print the kernel-hashes table", "[guest.yaml] [flags]", hashesVerb},
 		{"idblock", "ID blocks and their keys", "create|prepare|assemble|verify|show|key-digest|keygen [flags]", idblockVerb},
 		{"launch-measure", "compute or check the launch measurement of SEV and SEV-ES", "[flags]", launchMeasureVerb},
-		{"report", "attestation reports: show, verify", "show|verify FILE [flags]", reportVerb},
+		{"report", "attestation reports: show, verify", "show|verify FILE [guest.yaml] [flags]", reportVerb},
+		{"certs", "certificates and revocation lists of reports and chips", "fetch [flags]", certsVerb},
 		{"record", "note what a command that starts QEMU launches, and how that ends", "[flags] -- COMMAND…", recordVerb},
 		{"sim", "the software SNP host: exec, root", "exec [flags] -- COMMAND… | root", simVerb},
 		{"diagnose", "why a launch failed: reads logs", "--log FILE|-", diagnoseVerb},

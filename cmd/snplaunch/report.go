@@ -2,13 +2,20 @@ package main
 
 import (
 	"encoding/hex"
+	"errors"
+	"flag"
 	"fmt"
+	"io"
 	"os"
-	"path/filepath"
 	"strconv"
 
+	"github.com/snplaunch/snplaunch/guest"
+	"github.com/snplaunch/snplaunch/guest/guestyaml"
 	"github.com/snplaunch/snplaunch/idblock"
+	"github.com/snplaunch/snplaunch/internal/suggest"
+	"github.com/snplaunch/snplaunch/measure"
 	"github.com/snplaunch/snplaunch/report"
+	"github.com/snplaunch/snplaunch/report/certs"
 	"github.com/snplaunch/snplaunch/snp"
 )
 
@@ -22,81 +29,220 @@ func reportVerb(e *env, args []string) error {
 	case "verify":
 		return reportVerify(e, args[1:])
 	}
-	return usageError("report: %q is neither show nor verify", args[0])
+	return usageError("report: %q is neither show nor verify (%s)", args[0], suggest.Remedy(args[0], []string{"show", "verify"}))
 }
 
 // maxReportFile bounds what is read as a report with its certificate table.
-const maxReportFile = 1 << 20
+const maxReportFile = 4 << 20
 
-// readReport reads a report and the certificate table that may follow it, as
-// configfs-tsm and go-sev-guest's extended report write them.
-func readReport(path string) (raw, table []byte, err error) {
-	st, err := os.Stat(path)
+// readReport reads a report in any form; "-" is standard input.
+func readReport(e *env, path string) (*report.Received, error) {
+	in, name := e.stdin, "standard input"
+	if path != "-" {
+		f, err := os.Open(path)
+		if err != nil {
+			return nil, fmt.Errorf("reading the report: %w", err)
+		}
+		defer f.Close()
+		in, name = f, path
+	}
+	data, err := io.ReadAll(io.LimitReader(in, maxReportFile+1))
 	if err != nil {
-		return nil, nil, fmt.Errorf("reading the report: %w", err)
+		return nil, fmt.Errorf("reading the report: %w", err)
 	}
-	if st.Size() > maxReportFile {
-		return nil, nil, fmt.Errorf("%s has %d bytes; a report has %d, with its certificates some thousands", path, st.Size(), snp.ReportSize)
-	}
-	b, err := os.ReadFile(path)
+	r, err := report.ReadReport(data)
 	if err != nil {
-		return nil, nil, fmt.Errorf("reading the report: %w", err)
+		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	if len(b) < snp.ReportSize {
-		return nil, nil, fmt.Errorf("%s has %d bytes; a report has %d", path, len(b), snp.ReportSize)
+	return r, nil
+}
+
+// described is a guest description and what it measures.
+type described struct {
+	guest  *guest.Guest
+	claims []report.Claim
+	digest snp.LaunchDigest
+}
+
+// describeGuest measures the guest of a description, and says what a report vouches for.
+func describeGuest(r *snp.Report, path string) (*described, error) {
+	g, err := guestyaml.Load(path)
+	if err != nil {
+		return nil, err
 	}
-	return b[:snp.ReportSize], b[snp.ReportSize:], nil
+	in, err := g.Open()
+	if err != nil {
+		return nil, err
+	}
+	defer in.Close()
+	m, err := measure.MeasureWith(&g, in, measure.Options{})
+	if err != nil {
+		return nil, err
+	}
+	claims, err := report.Vouch(r, &g, in, m)
+	return &described{&g, claims, m.LaunchDigest}, err
+}
+
+// reportOutput is what report show and report verify print with --json.
+type reportOutput struct {
+	Form         report.Form       `json:"form"`
+	Verified     bool              `json:"verified"`
+	Simulated    *bool             `json:"simulated,omitempty"` // where it was verified
+	ProductLine  string            `json:"product_line,omitempty"`
+	Root         string            `json:"root,omitempty"` // fingerprint of the ARK
+	Certificates []certs.Origin    `json:"certificates,omitempty"`
+	Revocation   *revocationOutput `json:"revocation,omitempty"`
+	Fields       []report.Field    `json:"fields"`
+	// Computed is the launch digest of the description, and Inputs what the report
+	// vouches for of it.
+	Computed *snp.LaunchDigest `json:"computed,omitempty"`
+	Inputs   []report.Claim    `json:"inputs,omitempty"`
+}
+
+func (o *reportOutput) describe(d *described) {
+	if d != nil {
+		o.Computed, o.Inputs = &d.digest, d.claims
+	}
 }
 
 func reportShow(e *env, args []string) error {
-	fs := e.flags("report show", "FILE [--json]\n\nPrints the fields of a report in words. It checks nothing.")
-	asJSON := fs.Bool("json", false, "print a list of objects")
-	files, _, err := parse(fs, args, 1)
+	fs := e.flags("report show", "FILE|- [guest.yaml] [--json]\n\nPrints the fields of a report in words, and for which inputs it can vouch: given a description of the guest, by measuring it again. It verifies nothing. Reads reports raw, extended, in hexadecimal or base64, as go-sev-guest's protobuf or its text, and as the firmware's whole answer.")
+	asJSON := fs.Bool("json", false, "print an object")
+	files, _, err := parse(fs, args, 2)
 	if err != nil {
 		return err
 	}
-	if len(files) != 1 {
-		return usageError("report show: name the report")
+	if len(files) == 0 {
+		return usageError("report show: name the report (- is standard input)")
 	}
-	raw, _, err := readReport(files[0])
+	received, err := readReport(e, files[0])
 	if err != nil {
 		return err
 	}
-	r, err := snp.ParseReport(raw)
+	r, err := snp.ParseReport(received.Raw)
 	if err != nil {
 		return err
+	}
+	var d *described
+	if len(files) > 1 {
+		if d, err = describeGuest(r, files[1]); err != nil {
+			return err
+		}
 	}
 	if *asJSON {
-		return e.json(report.Fields(r))
+		out := &reportOutput{Form: received.Form, Fields: report.Fields(r)}
+		out.describe(d)
+		return e.json(out)
 	}
-	return report.Show(e.stdout, r)
+	if err := report.Show(e.stdout, r); err != nil {
+		return err
+	}
+	fmt.Fprintln(e.stdout)
+	if d == nil {
+		fmt.Fprintln(e.stdout, "Of the inputs this measurement says nothing by itself; with a description (report show FILE guest.yaml) it is computed again.\n"+
+			"Once verified, it vouches for POLICY, HOST_DATA, the ID block's fields and REPORT_DATA as they stand here.")
+		return nil
+	}
+	d.print(e.stdout, "Once verified, the report vouches for")
+	return nil
+}
+
+// print lists what is vouched for and what not.
+func (d *described) print(w io.Writer, vouches string) {
+	for _, yes := range []bool{true, false} {
+		head := vouches + ":"
+		if !yes {
+			head = "It does not vouch for:"
+		}
+		for _, c := range d.claims {
+			if c.Vouched != yes {
+				continue
+			}
+			if head != "" {
+				fmt.Fprintln(w, head)
+				head = ""
+			}
+			fmt.Fprintf(w, "  %s: %s (%s)\n", c.What, c.Value, c.Why)
+		}
+	}
 }
 
 func reportVerify(e *env, args []string) error {
-	fs := e.flags("report verify", "FILE [flags]\n\nVerifies signature and chain against AMD's roots and holds the report against what is expected. Nothing is fetched.")
-	var certs []string
-	fs.Func("certs", "`FILE`: certificates (PEM, DER or a certificate table); may be given several times", func(s string) error {
-		certs = append(certs, s)
-		return nil
-	})
+	fs := e.flags("report verify", "FILE|- [guest.yaml] [flags]\n\nVerifies signature and chain against AMD's roots and holds the report against what is expected: flags, and the description of the guest, which is measured. Certificates that did not come with the report are taken from --certs, from the cache, or fetched from AMD once.")
+	cf := addCertFlags(fs)
 	trust := fs.String("trust-simulated", "", "`FINGERPRINT`: accept reports of the software SNP host with this root (`snplaunch sim root` prints it)")
-	var want report.Expect
-	set := func(name, usage string, parse func(string) error) { fs.Func(name, usage, parse) }
+	want := addExpectFlags(fs)
+	asJSON := fs.Bool("json", false, "print an object")
+	files, _, err := parse(fs, args, 2)
+	if err != nil {
+		return err
+	}
+	if len(files) == 0 {
+		return usageError("report verify: name the report (- is standard input)")
+	}
+	received, err := readReport(e, files[0])
+	if err != nil {
+		return err
+	}
+	v, err := cf.verify(e, received, *trust)
+	if err != nil {
+		return err
+	}
+	expect := *want
+	var d *described
+	if len(files) > 1 {
+		if d, err = describeGuest(v.Report, files[1]); err != nil {
+			return err
+		}
+		if expect.Measurement != nil && *expect.Measurement != d.digest {
+			return fmt.Errorf("--measurement is not the launch digest of %s, which is %s", files[1], d.digest)
+		}
+		expect.Measurement = &d.digest
+		if expect.Policy == nil {
+			expect.Policy = &d.guest.Policy
+		}
+		if expect.HostData == nil {
+			expect.HostData = &d.guest.HostData
+		}
+	}
+	if err := report.Check(v.Report, expect); err != nil {
+		return err
+	}
+	if *asJSON {
+		revocation := v.revocation()
+		out := &reportOutput{Form: received.Form, Verified: true, Simulated: &v.Simulated, ProductLine: v.ProductLine, Root: v.Root,
+			Certificates: v.found.Origins, Revocation: &revocation, Fields: report.Fields(v.Report)}
+		out.describe(d)
+		return e.json(out)
+	}
+	v.print(e.stdout)
+	if d != nil {
+		d.print(e.stdout, "It vouches for")
+	}
+	return nil
+}
+
+// addExpectFlags adds what a report may be held against.
+func addExpectFlags(fs *flag.FlagSet) *report.Expect {
+	want := &report.Expect{}
+	set := fs.Func
 	set("measurement", "`HEX|BASE64`: expected launch digest", func(s string) error {
 		d, err := idblock.ParseLaunchDigest(s)
 		want.Measurement = &d
 		return err
 	})
-	set("report-data", "`HEX`: expected report data, 64 bytes; fewer are filled with zeros", func(s string) error {
+	reportData := func(s string) error {
 		b, err := hex.DecodeString(s)
-		if err != nil || len(b) > len(snp.ReportData{}) {
-			return fmt.Errorf("%q is not at most 128 hexadecimal digits", s)
+		if err != nil || len(b) == 0 || len(b) > len(snp.ReportData{}) {
+			return fmt.Errorf("%q is not 2 to 128 hexadecimal digits", s)
 		}
 		var d snp.ReportData
 		copy(d[:], b)
 		want.ReportData = &d
 		return nil
-	})
+	}
+	set("report-data", "`HEX`: expected report data, 64 bytes; fewer are filled with zeros", reportData)
+	set("nonce", "`HEX`: the same as --report-data", reportData)
 	set("host-data", "`HEX`: expected host data", func(s string) error {
 		d, err := snp.ParseHostData(s)
 		want.HostData = &d
@@ -117,63 +263,18 @@ func reportVerify(e *env, args []string) error {
 	}
 	set("id-key-digest", "`HEX`: expected ID key digest", key(&want.IDKeyDigest))
 	set("author-key-digest", "`HEX`: expected author key digest", key(&want.AuthorKeyDigest))
-	set("vmpl", "`N`: expected VMPL", func(s string) error {
-		v, err := strconv.ParseUint(s, 0, 32)
-		n := uint32(v)
-		want.VMPL = &n
-		return err
-	})
-	set("min-guest-svn", "`N`: least guest SVN", func(s string) error {
-		v, err := strconv.ParseUint(s, 0, 32)
-		n := uint32(v)
-		want.GuestSVN = &n
-		return err
-	})
-	asJSON := fs.Bool("json", false, "print the fields as a list of objects")
-	files, _, err := parse(fs, args, 1)
-	if err != nil {
-		return err
-	}
-	if len(files) != 1 {
-		return usageError("report verify: name the report")
-	}
-	raw, table, err := readReport(files[0])
-	if err != nil {
-		return err
-	}
-	chain, err := report.ParseCertTable(table)
-	if err != nil {
-		return err
-	}
-	for _, path := range certs {
-		b, err := os.ReadFile(path)
-		if err != nil {
-			return fmt.Errorf("reading certificates: %w", err)
-		}
-		more, err := report.ParseCertificates(b)
-		if err != nil {
-			if fromTable, tableErr := report.ParseCertTable(b); tableErr == nil {
-				more, err = fromTable, nil
+	number := func(dst **uint32) func(string) error {
+		return func(s string) error {
+			v, err := strconv.ParseUint(s, 0, 32)
+			if err != nil {
+				return errors.New("it is no number of 32 bits")
 			}
+			n := uint32(v)
+			*dst = &n
+			return nil
 		}
-		if err != nil {
-			return fmt.Errorf("%s: %w", filepath.Base(path), err)
-		}
-		chain = chain.With(more)
 	}
-	v, err := report.Verify(raw, chain, report.Options{Roots: report.AMDRoots(), TrustSimulated: *trust})
-	if err != nil {
-		return err
-	}
-	if err := report.Check(v.Report, want); err != nil {
-		return err
-	}
-	if *asJSON {
-		return e.json(report.Fields(v.Report))
-	}
-	if v.Simulated {
-		fmt.Fprintln(e.stdout, "SIMULATED by the software SNP host: this says nothing about any AMD hardware")
-	}
-	fmt.Fprintf(e.stdout, "good: signature and chain (%s)\nmeasurement %s\n", v.ProductLine, v.Report.Measurement)
-	return nil
+	set("vmpl", "`N`: expected VMPL", number(&want.VMPL))
+	set("min-guest-svn", "`N`: least guest SVN", number(&want.GuestSVN))
+	return want
 }
