@@ -25,6 +25,30 @@ type Header struct {
 	Planned   int       `json:"planned"`         // cells of this shard
 	Tool      string    `json:"tool"`            // version of snplaunch
 	Host      Host      `json:"host"`
+
+	// MatrixFile is the path of the matrix as it was given, for annotations and
+	// for commands to repeat.
+	MatrixFile string `json:"matrix_file,omitempty"`
+	// Plan lists every cell of the matrix in its order, those of other shards
+	// too, so that whoever puts shards together knows what is missing. All
+	// shards of a run have the same one.
+	Plan []Planned `json:"plan"`
+	// Shards is what a merged file was made of.
+	Shards []Part `json:"shards,omitempty"`
+}
+
+// Planned is a cell that is to be run.
+type Planned struct {
+	ID    string `json:"id"`
+	Shard int    `json:"shard,omitempty"` // from 1 on; 0 in a run that is not divided
+}
+
+// Part is one of the files that a merged one was made of.
+type Part struct {
+	Shard   string    `json:"shard,omitempty"`
+	Started time.Time `json:"started"`
+	Host    Host      `json:"host"`
+	Cells   int       `json:"cells"` // that it had
 }
 
 // Host is the machine that ran the cells.
@@ -55,11 +79,18 @@ const (
 	Skipped Status = "skipped"
 )
 
+// statuses in the order in which they are told.
+var statuses = []Status{Failed, Errored, Flaky, Skipped, Passed}
+
+// Good says whether a cell may end like that in a run that holds.
+func (s Status) Good() bool { return s == Passed || s == Flaky || s == Skipped }
+
 // Cell is one cell of the matrix that was run.
 type Cell struct {
 	ID     string `json:"id"`    // stable between runs of one matrix: "direct/vcpus=2/cpu=EPYC-v4"
 	Group  string `json:"group"` // the part of the matrix that it belongs to
 	Axes   []Axis `json:"axes"`
+	Line   int    `json:"line,omitempty"` // of the matrix's file, where the group is described
 	Depth  Depth  `json:"depth"`
 	Tamper string `json:"tamper,omitempty"` // what was made wrong on purpose, in a negative cell
 	Expect string `json:"expect"`           // as the matrix says it: "launches", "fails: BAD_MEASUREMENT"
@@ -131,4 +162,8 @@ type Attempt struct {
 type Run struct {
 	Header Header
 	Cells  []Cell
+
+	// Cut is the length in bytes of a last line that its writer, killed, did
+	// not finish; 0 for none. The cell of that line has to be run again.
+	Cut int
 }
