@@ -1,6 +1,7 @@
 package results
 
 import (
+	"cmp"
 	"encoding/xml"
 	"fmt"
 	"io"
@@ -129,7 +130,7 @@ func properties(h Header) []junitProperty {
 
 func (c *Cell) junit(class string) junitCase {
 	out := junitCase{Name: c.ID, Class: class, Time: seconds(c.DurationMS)}
-	why := &junitWhy{Type: c.Verdict, Message: c.says(), Text: c.Account()}
+	why := &junitWhy{Type: cmp.Or(c.Verdict, string(c.Status)), Message: c.says(), Text: c.Account()}
 	switch c.Status {
 	case Failed:
 		out.Failure = why
