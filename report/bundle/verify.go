@@ -20,6 +20,9 @@ import (
 // for, or contradicts it or itself.
 var ErrStatement = errors.New("the bundle's statement does not hold")
 
+// signatureEnd is where R and S of a report's signature end, 72 bytes each.
+const signatureEnd = snp.ReportSignedSize + 2*72
+
 // Verified is what holds about an accepted bundle.
 type Verified struct {
 	*report.Verified
@@ -38,6 +41,10 @@ func (b *Bundle) Verify(o report.Options) (*Verified, error) {
 	v, err := report.Verify(b.Report, b.Certificates.chain(), o)
 	if err != nil {
 		return nil, err
+	}
+	// Neither the signature nor any reader looks at what follows its two numbers.
+	if tail := b.Report[signatureEnd:]; len(bytes.Trim(tail, "\x00")) > 0 {
+		return nil, fmt.Errorf("%w: something other than zeros is behind the signature", report.ErrFormat)
 	}
 	if err := b.Certificates.exact(v); err != nil {
 		return nil, fmt.Errorf("%w: %w", report.ErrChain, err)
