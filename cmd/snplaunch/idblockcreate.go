@@ -18,6 +18,7 @@ type blockFlags struct {
 	guest       *guestFlags
 	measure     *measureFlags
 	measurement *string
+	learned     *fromReportFlags
 }
 
 func addBlockFlags(fs *flag.FlagSet) *blockFlags {
@@ -25,6 +26,7 @@ func addBlockFlags(fs *flag.FlagSet) *blockFlags {
 	b.guest.addLaunchFlags(fs)
 	b.measure = addMeasureFlags(fs)
 	b.measurement = fs.String("measurement", "", "`HEX|BASE64`: launch digest to sign; without it the guest is measured")
+	b.learned = addFromReportFlags(fs)
 	// As snp-create-id-block spells them.
 	for alias, name := range map[string]string{"idkey": "id-key", "authorkey": "author-key"} {
 		fs.Var(fs.Lookup(name).Value, alias, "`PEM`: the same as --"+name)
@@ -51,7 +53,13 @@ func (b *blockFlags) digest(e *env, file []string) (*guest.Guest, snp.LaunchDige
 	if opt.Mode != measure.SNP && opt.Mode != measure.SVSM {
 		return nil, snp.LaunchDigest{}, usageError("--mode %s: ID blocks are over launch digests of SEV-SNP guests, --mode snp or snp:svsm", opt.Mode)
 	}
-	if *b.measurement == "" {
+	if b.learned.file != "" && *b.measurement != "" {
+		return nil, snp.LaunchDigest{}, usageError("--measurement and --from-report both name what is signed; give one of them")
+	}
+	if b.learned.file == "" && (b.learned.unverified || b.learned.want.ReportData != nil) {
+		return nil, snp.LaunchDigest{}, usageError("--nonce and --unverified are about the report of --from-report, which is not given")
+	}
+	if *b.measurement == "" && b.learned.file == "" {
 		r, err := b.measure.measure(e, b.guest, file)
 		if err != nil {
 			return nil, snp.LaunchDigest{}, err
@@ -63,13 +71,18 @@ func (b *blockFlags) digest(e *env, file []string) (*guest.Guest, snp.LaunchDige
 		r.guest.KernelHashes = r.HashTable != nil
 		return r.guest, r.LaunchDigest, nil
 	}
-	digest, err := idblock.ParseLaunchDigest(*b.measurement)
-	if err != nil {
-		return nil, digest, usageError("--measurement: %w", err)
-	}
 	// Nothing is measured, so nothing is needed from the cache either.
 	b.guest.noFirmware = true
 	g, err := b.guest.guest(e.ctx, file, false)
+	if err != nil {
+		return nil, snp.LaunchDigest{}, err
+	}
+	var digest snp.LaunchDigest
+	if b.learned.file != "" {
+		digest, err = b.learned.digest(e, g, b.guest.given["policy"] || len(file) > 0)
+	} else if digest, err = idblock.ParseLaunchDigest(*b.measurement); err != nil {
+		err = usageError("--measurement: %w", err)
+	}
 	if err != nil {
 		return nil, digest, err
 	}

@@ -168,14 +168,21 @@ func (d *described) print(w io.Writer, vouches string) {
 }
 
 func reportVerify(e *env, args []string) error {
-	fs := e.flags("report verify", "FILE|- [guest.yaml] [flags]\n\nVerifies signature and chain against AMD's roots and holds the report against what is expected: flags, and the description of the guest, which is measured. Certificates that did not come with the report are taken from --certs, from the cache, or fetched from AMD once.")
+	fs := e.flags("report verify", "FILE|- [guest.yaml] [flags] | --bundle FILE [--trust-simulated FINGERPRINT]\n\nVerifies signature and chain against AMD's roots and holds the report against what is expected: flags, and the description of the guest, which is measured. Certificates that did not come with the report are taken from --certs, from the cache, or fetched from AMD once. An evidence bundle needs nothing else.")
 	cf := addCertFlags(fs)
 	trust := fs.String("trust-simulated", "", "`FINGERPRINT`: accept reports of the software SNP host with this root (`snplaunch sim root` prints it)")
+	bundleFile := fs.String("bundle", "", "`FILE`: an evidence bundle, instead of a report")
 	want := addExpectFlags(fs)
 	asJSON := fs.Bool("json", false, "print an object")
 	files, _, err := parse(fs, args, 2)
 	if err != nil {
 		return err
+	}
+	if *bundleFile != "" {
+		if len(files) > 0 {
+			return usageError("report verify: --bundle needs no report and no description beside it (%q)", files[0])
+		}
+		return e.verifyBundle(*bundleFile, *trust, cf, want, *asJSON)
 	}
 	if len(files) == 0 {
 		return usageError("report verify: name the report (- is standard input)")
@@ -222,6 +229,16 @@ func reportVerify(e *env, args []string) error {
 	return nil
 }
 
+// parseReportData reads up to 64 bytes; zeros follow.
+func parseReportData(s string) (d snp.ReportData, err error) {
+	b, err := hex.DecodeString(s)
+	if err != nil || len(b) == 0 || len(b) > len(d) {
+		return d, fmt.Errorf("%q is not 2 to 128 hexadecimal digits", s)
+	}
+	copy(d[:], b)
+	return d, nil
+}
+
 // addExpectFlags adds what a report may be held against.
 func addExpectFlags(fs *flag.FlagSet) *report.Expect {
 	want := &report.Expect{}
@@ -232,14 +249,9 @@ func addExpectFlags(fs *flag.FlagSet) *report.Expect {
 		return err
 	})
 	reportData := func(s string) error {
-		b, err := hex.DecodeString(s)
-		if err != nil || len(b) == 0 || len(b) > len(snp.ReportData{}) {
-			return fmt.Errorf("%q is not 2 to 128 hexadecimal digits", s)
-		}
-		var d snp.ReportData
-		copy(d[:], b)
+		d, err := parseReportData(s)
 		want.ReportData = &d
-		return nil
+		return err
 	}
 	set("report-data", "`HEX`: expected report data, 64 bytes; fewer are filled with zeros", reportData)
 	set("nonce", "`HEX`: the same as --report-data", reportData)

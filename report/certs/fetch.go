@@ -37,12 +37,9 @@ const oldList = 7 * 24 * time.Hour
 // giving an old list.
 func (s *search) lists() error {
 	for _, path := range s.Lists {
-		data, err := readBounded(path)
+		data, err := ReadList(path)
 		if err != nil {
 			return err
-		}
-		if _, err := report.ParseRevocationList(data); err != nil {
-			return fmt.Errorf("%s: %w", path, err)
 		}
 		s.takeList(data, path)
 	}

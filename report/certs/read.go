@@ -81,6 +81,18 @@ func readFile(path string) ([]candidate, error) {
 	return out, nil
 }
 
+// ReadList reads a file with a revocation list, DER or PEM.
+func ReadList(path string) ([]byte, error) {
+	data, err := readBounded(path)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := report.ParseRevocationList(data); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return data, nil
+}
+
 // split takes the blocks of a PEM file apart; anything else is one piece.
 func split(data []byte) (out [][]byte) {
 	for rest := data; ; {
