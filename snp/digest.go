@@ -70,6 +70,11 @@ func (d KeyDigest) MarshalText() ([]byte, error) { return []byte(d.String()), ni
 // MarshalText makes host data appear as hexadecimal in JSON and YAML.
 func (d HostData) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
 
+// UnmarshalText reads 64 hexadecimal digits.
+func (d *HostData) UnmarshalText(text []byte) error {
+	return decodeHex(d[:], string(text), "host data")
+}
+
 // ParseLaunchDigest reads 96 hexadecimal digits of either case. Other forms, as
 // other tools print them, are for idblock.ParseLaunchDigest.
 func ParseLaunchDigest(s string) (LaunchDigest, error) {

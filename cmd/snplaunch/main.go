@@ -84,7 +84,7 @@ func init() {
 		{"certs", "certificates and revocation lists of reports and chips", "fetch [flags]", certsVerb},
 		{"record", "note what a command that starts QEMU launches, and how that ends", "[flags] -- COMMAND…", recordVerb},
 		{"e2e", "a matrix of launches: merge, compare and report its results", "merge|diff|report …", e2eVerb},
-		{"sim", "the software SNP host: exec, root", "exec [flags] -- COMMAND… | root", simVerb},
+		{"sim", "the software SNP host: exec, replay, root", "exec [flags] -- COMMAND… | replay FILE [flags] | root", simVerb},
 		{"diagnose", "why a launch failed: reads logs", "--log FILE|-", diagnoseVerb},
 		{"setup", "fetch QEMU, firmware and kernel where they are missing, build the initramfs", "[flags]", setupVerb},
 		{"doctor", "what this machine can do, and what to do about what it cannot", "[flags]", doctorVerb},

@@ -5,62 +5,75 @@ import (
 	"slices"
 )
 
-// Ioctl requests that are heard (Linux include/uapi/linux/kvm.h, psp-sev.h).
+// Ioctl requests (Linux include/uapi/linux/kvm.h, psp-sev.h).
 const (
-	ioCreateVM           = 0xAE01
-	ioCreateVCPU         = 0xAE41
-	ioSetMemoryRegion    = 0x4020AE46
-	ioSetMemoryRegion2   = 0x40A0AE49
-	ioSetAttributes      = 0x4020AED2
-	ioCreateGuestMemfd   = 0xC040AED4
-	ioMemoryEncryptOp    = 0xC008AEBA
-	ioSetRegs            = 0x4090AE82
-	ioSetSregs           = 0x4138AE84
-	ioSetSregs2          = 0x4140AECD
-	ioSetXSAVE           = 0x5000AEA5
-	ioSetXCRS            = 0x4188AEA7
-	ioSetMSRs            = 0x4008AE89
-	ioSetDebugRegs       = 0x4080AEA2
-	ioSetGuestDebug      = 0x4048AE9B
-	ioSetClock           = 0x4030AE7B // a VM is let run
-	ioKVMClockCtrl       = 0xAEAD     // and stopped
-	ioIRQLineStatus      = 0xC008AE67 // its devices are at work
-	ioSEVIssueCommand    = 0xC0105300
-	sysWrite             = 1 // system calls of x86-64
-	sysIoctl             = 16
-	sysWritev            = 20
-	sysExitGroup         = 231
-	stderrFD             = 2
-	vmTypeSNP            = 4 // KVM_X86_SNP_VM
-	memSlotGuestMemfd    = 1 << 2
-	memoryRegionSize     = 32
-	memoryRegion2Size    = 160
-	attributesSize       = 32
-	guestMemfdSize       = 64
-	sevCmdSize           = 24
-	sevInitSize          = 48
-	snpStartSize         = 64
-	snpUpdateSize        = 64
-	snpFinishSize        = 88
-	sevIssueSize         = 16
-	cmdInit2             = 22 // enum sev_cmd_id
-	cmdSNPStart          = 100
-	cmdSNPUpdate         = 101
-	cmdSNPFinish         = 102
-	maxMSRs              = 4096
-	msrEntrySize         = 16
-	maxUpdateBytes       = 1 << 32 // more is not looked at
-	maxStderr            = 64 << 10
-	maxWrite             = 64 << 10
-	maxIovecs            = 64
-	sevPlatformStatus    = 1 // SEV_ISSUE_CMD
-	sevSNPPlatformStatus = 9
+	RequestCreateVM         = 0xAE01
+	RequestCreateVCPU       = 0xAE41
+	RequestSetMemoryRegion  = 0x4020AE46
+	RequestSetMemoryRegion2 = 0x40A0AE49
+	RequestSetAttributes    = 0x4020AED2
+	RequestCreateGuestMemfd = 0xC040AED4
+	RequestMemoryEncryptOp  = 0xC008AEBA
+	RequestSEVIssueCommand  = 0xC0105300
+
+	ioSetRegs       = 0x4090AE82
+	ioSetSregs      = 0x4138AE84
+	ioSetSregs2     = 0x4140AECD
+	ioSetXSAVE      = 0x5000AEA5
+	ioSetXCRS       = 0x4188AEA7
+	ioSetMSRs       = 0x4008AE89
+	ioSetDebugRegs  = 0x4080AEA2
+	ioSetGuestDebug = 0x4048AE9B
+	ioSetClock      = 0x4030AE7B // a VM is let run
+	ioKVMClockCtrl  = 0xAEAD     // and stopped
+	ioIRQLineStatus = 0xC008AE67 // its devices are at work
+)
+
+// Commands of KVM_MEMORY_ENCRYPT_OP (arch/x86/include/uapi/asm/kvm.h, enum sev_cmd_id), and the VM type that they are for.
+const (
+	CommandInit2  = 22
+	CommandStart  = 100
+	CommandUpdate = 101
+	CommandFinish = 102
+
+	VMTypeSNP = 4 // KVM_X86_SNP_VM
+)
+
+// Sizes of structures in bytes, and limits to what is believed of a caller.
+const (
+	memSlotGuestMemfd = 1 << 2 // KVM_MEM_GUEST_MEMFD
+	memoryRegionSize  = 32
+	memoryRegion2Size = 160
+	attributesSize    = 32
+	guestMemfdSize    = 64
+	sevCmdSize        = 24
+	sevInitSize       = 48
+	snpStartSize      = 64
+	snpUpdateSize     = 64
+	snpFinishSize     = 88
+	sevIssueSize      = 16
+	msrEntrySize      = 16
+	maxMSRs           = 4096
+	maxUpdateBytes    = 1 << 32
+	maxStderr         = 64 << 10
+	maxWrite          = 64 << 10
+	maxIovecs         = 64
+)
+
+// System calls of x86-64.
+const (
+	sysWrite     = 1
+	sysIoctl     = 16
+	sysWritev    = 20
+	sysExitGroup = 231
+
+	stderrFD = 2
 )
 
 // Requests are the ioctls of KVM's type that a Recorder makes use of.
 func Requests() []uint32 {
 	requests := []uint32{
-		ioCreateVM, ioCreateVCPU, ioSetMemoryRegion, ioSetMemoryRegion2, ioSetAttributes, ioCreateGuestMemfd, ioMemoryEncryptOp,
+		RequestCreateVM, RequestCreateVCPU, RequestSetMemoryRegion, RequestSetMemoryRegion2, RequestSetAttributes, RequestCreateGuestMemfd, RequestMemoryEncryptOp,
 		ioSetClock, ioKVMClockCtrl, ioIRQLineStatus,
 	}
 	return append(requests, slices.Sorted(maps.Keys(registerSets))...)

@@ -236,8 +236,23 @@ func (l *Launch) Launched() bool {
 	return false
 }
 
+// sevCommands are the commands of SEV_ISSUE_CMD that QEMU gives (psp-sev.h).
+var sevCommands = map[uint32]string{1: "PLATFORM_STATUS", 5: "PDH_CERT_EXPORT", 8: "GET_ID2", 9: "SNP_PLATFORM_STATUS"}
+
+// Describe names the command.
+func (o *Other) Describe() string {
+	name := sevCommands[o.Command]
+	switch {
+	case o.Device != "sev":
+		return fmt.Sprintf("KVM_MEMORY_ENCRYPT_OP %d", o.Command)
+	case name == "":
+		return fmt.Sprintf("SEV_ISSUE_CMD %d", o.Command)
+	}
+	return name
+}
+
 // SNP says whether this is an SNP guest, or was to be one.
-func (l *Launch) SNP() bool { return l.VMType == vmTypeSNP }
+func (l *Launch) SNP() bool { return l.VMType == VMTypeSNP }
 
 // Describe says in a few words how a launch command ended.
 func (r *Result) Describe() string {

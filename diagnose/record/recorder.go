@@ -200,7 +200,7 @@ func (r *Recorder) close(p *process, ended bool) {
 	end := End{Exit: p.exit, Signal: ended && p.exit == nil, Stderr: text(p.stderr)}
 	if len(p.vms) == 0 && p.exit != nil && *p.exit != 0 && wantsSNP(p.program.Args) {
 		// It gave up before it made a VM.
-		p.vms = append(p.vms, &vm{launch: &Launch{VMType: vmTypeSNP}, pending: -1, keep: true})
+		p.vms = append(p.vms, &vm{launch: &Launch{VMType: VMTypeSNP}, pending: -1, keep: true})
 	}
 	for _, v := range p.vms {
 		r.settle(v, p, true)
@@ -295,7 +295,7 @@ func (r *Recorder) ioctl(h *Heard) {
 	p := r.process(h.Process)
 	switch kindOf(h.Link(fd)) {
 	case kindKVM:
-		if request == ioCreateVM {
+		if request == RequestCreateVM {
 			r.createVM(h, p, arg)
 		}
 	case kindSEV:
@@ -325,7 +325,7 @@ func (r *Recorder) createVM(h *Heard, p *process, typ uint64) {
 		}
 	}
 	r.pending = func() {
-		v := &vm{launch: &Launch{VMType: typ}, pending: -1, thread: h.Thread, keep: typ == vmTypeSNP, lastSets: map[int]map[string][]byte{}}
+		v := &vm{launch: &Launch{VMType: typ}, pending: -1, thread: h.Thread, keep: typ == VMTypeSNP, lastSets: map[int]map[string][]byte{}}
 		for _, earlier := range p.vms {
 			earlier.done = true
 			r.settle(earlier, p, false)
@@ -460,7 +460,7 @@ func (r *Recorder) vmCall(h *Heard, p *process, v *vm, request uint32, arg uint6
 		}
 	}
 	switch request {
-	case ioCreateVCPU:
+	case RequestCreateVCPU:
 		id := uint32(arg)
 		r.pending = func() {
 			v.heardOf(h.Thread)
@@ -471,7 +471,7 @@ func (r *Recorder) vmCall(h *Heard, p *process, v *vm, request uint32, arg uint6
 			v.created = append(v.created, len(v.launch.VCPUs)-1)
 			v.add(&CreateVCPU{id}, false, h.Thread)
 		}
-	case ioCreateGuestMemfd:
+	case RequestCreateGuestMemfd:
 		if b := load(guestMemfdSize); b != nil {
 			r.pending = func() {
 				v.heardOf(h.Thread)
@@ -483,23 +483,23 @@ func (r *Recorder) vmCall(h *Heard, p *process, v *vm, request uint32, arg uint6
 				v.add(&CreateMemfd{Hex(le.Uint64(b)), Hex(le.Uint64(b[8:]))}, false, h.Thread)
 			}
 		}
-	case ioSetMemoryRegion, ioSetMemoryRegion2:
+	case RequestSetMemoryRegion, RequestSetMemoryRegion2:
 		size := memoryRegion2Size
-		if request == ioSetMemoryRegion {
+		if request == RequestSetMemoryRegion {
 			size = memoryRegionSize
 		}
 		if b := load(size); b != nil {
-			s := &SetSlot{Slot: le.Uint32(b), Flags: Hex(le.Uint32(b[4:])), GPA: Hex(le.Uint64(b[8:])), Size: Hex(le.Uint64(b[16:])), Old: request == ioSetMemoryRegion}
+			s := &SetSlot{Slot: le.Uint32(b), Flags: Hex(le.Uint32(b[4:])), GPA: Hex(le.Uint64(b[8:])), Size: Hex(le.Uint64(b[16:])), Old: request == RequestSetMemoryRegion}
 			if s.Flags&memSlotGuestMemfd != 0 && !s.Old {
 				s.Offset, s.Memfd = Hex(le.Uint64(b[32:])), r.memfdAt(h, p, v, int(int32(le.Uint32(b[40:]))))
 			}
 			take(s, false)
 		}
-	case ioSetAttributes:
+	case RequestSetAttributes:
 		if b := load(attributesSize); b != nil {
 			take(&SetAttributes{Hex(le.Uint64(b)), Hex(le.Uint64(b[8:])), Hex(le.Uint64(b[16:]))}, false)
 		}
-	case ioMemoryEncryptOp:
+	case RequestMemoryEncryptOp:
 		if arg != 0 { // without an argument it asks whether there is memory encryption
 			r.command(h, v, load(sevCmdSize), take)
 		}
@@ -539,28 +539,28 @@ func (r *Recorder) command(h *Heard, v *vm, cmd []byte, take func(Payload, bool)
 		take(&Other{"kvm", le.Uint32(cmd)}, true)
 	}
 	switch id := le.Uint32(cmd); id {
-	case cmdInit2:
+	case CommandInit2:
 		b := data(sevInitSize)
 		if b == nil {
 			unreadable()
 			return
 		}
 		take(&Init{Hex(le.Uint64(b)), Hex(le.Uint32(b[8:])), le.Uint16(b[12:])}, true)
-	case cmdSNPStart:
+	case CommandStart:
 		b := data(snpStartSize)
 		if b == nil {
 			unreadable()
 			return
 		}
 		take(&Start{snp.GuestPolicy(le.Uint64(b)), [16]byte(b[8:]), le.Uint16(b[24:])}, true)
-	case cmdSNPUpdate:
+	case CommandUpdate:
 		b := data(snpUpdateSize)
 		if b == nil {
 			unreadable()
 			return
 		}
 		r.update(h, v, b)
-	case cmdSNPFinish:
+	case CommandFinish:
 		b := data(snpFinishSize)
 		if b == nil {
 			unreadable()
@@ -637,12 +637,12 @@ func continues(before Payload, u *Update) bool {
 
 // issue takes SEV_ISSUE_CMD, struct sev_issue_cmd: cmd u32.
 func (r *Recorder) issue(h *Heard, p *process, request uint32, arg uint64) {
-	if request != ioSEVIssueCommand || len(p.vms) == 0 {
+	if request != RequestSEVIssueCommand || len(p.vms) == 0 {
 		return
 	}
 	v := p.vms[len(p.vms)-1]
 	b := make([]byte, sevIssueSize)
-	if v.launch.VMType != vmTypeSNP || h.Read(arg, b) != nil {
+	if v.launch.VMType != VMTypeSNP || h.Read(arg, b) != nil {
 		return
 	}
 	r.pending = func() {

@@ -5,6 +5,8 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/snplaunch/snplaunch/snp"
 )
 
 // Caller is the thread that made an ioctl: its memory and its open files.
@@ -18,6 +20,13 @@ type Caller interface {
 	Object(fd int) Object
 	// PID is the caller's thread id, for messages.
 	PID() int
+}
+
+// Digests is a Caller that has, of some of its pages, only the SHA-384 of their
+// contents: a record of a launch that is made once more.
+type Digests interface {
+	// Contents gives it for the page at addr; only is false where Read has the bytes.
+	Contents(addr uint64) (digest snp.ContentDigest, only bool)
 }
 
 // Object is an open file that this package answers for: /dev/kvm, /dev/sev,

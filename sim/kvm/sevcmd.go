@@ -252,7 +252,11 @@ func (vm *VM) launchUpdate(cmd *sevCommand) Answer {
 			break
 		}
 		clear(page)
-		if typ != snp.PageZero {
+		digest, only := snp.ContentDigest{}, false
+		if d, has := cmd.Caller.(Digests); has && typ == snp.PageNormal {
+			digest, only = d.Contents(uaddr + done)
+		}
+		if typ != snp.PageZero && !only {
 			if err := cmd.Read(uaddr+done, page); err != nil {
 				errno = unix.EIO
 				break
@@ -266,7 +270,12 @@ func (vm *VM) launchUpdate(cmd *sevCommand) Answer {
 		if vm.host.opts.KeepPages && typ != snp.PageZero {
 			given = bytes.Clone(page)
 		}
-		update := func() snp.Status { return vm.guest.LaunchUpdate(typ, gpa+done, page) }
+		update := func() snp.Status {
+			if only {
+				return vm.guest.LaunchUpdateContents(gpa+done, digest)
+			}
+			return vm.guest.LaunchUpdate(typ, gpa+done, page)
+		}
 		if done == 0 {
 			r = vm.issue(cmd, cmd.sevFD, cmdLaunchUpdate, update)
 		} else if st := update(); st != snp.StatusSuccess {

@@ -45,6 +45,9 @@ type UpdateParams struct {
 	// changed as the firmware changes it: zeroed, filled with secrets, or
 	// with the CPUID entries corrected (then the status is StatusInvalidParam).
 	Page []byte
+	// Contents, when set, is the SHA-384 of a NORMAL page of 4 KiB whose bytes are not
+	// at hand, as in a record of a launch; Page is nil then.
+	Contents *snp.ContentDigest
 }
 
 // LaunchUpdate is SNP_LAUNCH_UPDATE of one 4 KiB page that is assigned to the
@@ -52,6 +55,15 @@ type UpdateParams struct {
 func (g *Guest) LaunchUpdate(t snp.PageType, gpa uint64, page []byte) snp.Status {
 	return g.Update(UpdateParams{
 		Type: t, Page: page, Aligned: true,
+		Entry: RMPEntry{State: PagePreGuest, ASID: g.asid, GPA: gpa},
+	})
+}
+
+// LaunchUpdateContents is LaunchUpdate of a NORMAL page of which only the SHA-384 is
+// at hand.
+func (g *Guest) LaunchUpdateContents(gpa uint64, contents snp.ContentDigest) snp.Status {
+	return g.Update(UpdateParams{
+		Type: snp.PageNormal, Contents: &contents, Aligned: true,
 		Entry: RMPEntry{State: PagePreGuest, ASID: g.asid, GPA: gpa},
 	})
 }
@@ -69,7 +81,7 @@ func (g *Guest) Update(u UpdateParams) snp.Status {
 	switch {
 	case u.Entry.State != PagePreGuest:
 		return snp.StatusInvalidPageState
-	case u.TwoMiB != u.Entry.TwoMiB, len(u.Page) != size:
+	case u.TwoMiB != u.Entry.TwoMiB, u.Contents == nil && len(u.Page) != size:
 		return snp.StatusInvalidPageSize
 	case !u.Aligned:
 		return snp.StatusInvalidAddress
@@ -90,6 +102,13 @@ func (g *Guest) Update(u UpdateParams) snp.Status {
 			return st
 		}
 	}
+	if u.Contents != nil {
+		if u.Type != snp.PageNormal || u.TwoMiB {
+			return snp.StatusInvalidParam // no firmware's answer: nobody asks it so
+		}
+		g.measure(u, u.Entry.GPA, nil)
+		return snp.StatusSuccess
+	}
 	for at := 0; at < size; at += snp.PageSize {
 		g.measure(u, u.Entry.GPA+uint64(at), u.Page[at:at+snp.PageSize])
 	}
@@ -102,6 +121,10 @@ func (g *Guest) measure(u UpdateParams, gpa uint64, page []byte) {
 	var contents snp.ContentDigest
 	switch u.Type {
 	case snp.PageNormal:
+		if u.Contents != nil {
+			contents = *u.Contents
+			break
+		}
 		contents = g.hashed.digest(page)
 	case snp.PageVMSA:
 		contents = vmsaDigest(page)
