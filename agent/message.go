@@ -11,13 +11,19 @@ import (
 
 // Message is one frame; exactly one member is set.
 type Message struct {
-	Hello   *Hello   `json:"hello,omitempty"`
-	Request *Request `json:"request,omitempty"`
-	Report  *Report  `json:"report,omitempty"`
-	Output  *Output  `json:"output,omitempty"`
-	Exit    *Exit    `json:"exit,omitempty"`
-	Error   *Error   `json:"error,omitempty"`
-	Done    *Done    `json:"done,omitempty"`
+	Hello  *Hello  `json:"hello,omitempty"`
+	Attest *Attest `json:"attest,omitempty"`
+	Report *Report `json:"report,omitempty"`
+	Run    *Run    `json:"run,omitempty"`
+	More   *More   `json:"more,omitempty"`
+	Exit   *Exit   `json:"exit,omitempty"`
+	Put    *Put    `json:"put,omitempty"`
+	Get    *Get    `json:"get,omitempty"`
+	End    *End    `json:"end,omitempty"`
+	Cancel *Cancel `json:"cancel,omitempty"`
+	Error  *Error  `json:"error,omitempty"`
+	Bye    *Bye    `json:"bye,omitempty"`
+	Chunk  *Chunk  `json:"-"` // a frame of data
 }
 
 // Device says what answers in the guest when a report is asked for.
@@ -43,21 +49,12 @@ type Hello struct {
 	Notes []string `json:"notes,omitempty"`
 }
 
-// Request is what the host wants.
-type Request struct {
-	// Nonce is the REPORT_DATA of the report that the guest fetches, 64 bytes.
+// Attest asks for an attestation report.
+type Attest struct {
+	// Nonce is the REPORT_DATA of the report, 64 bytes.
 	Nonce []byte `json:"nonce"`
-	// ExtendedReport asks for the host's certificate table as well.
-	ExtendedReport bool `json:"extended_report,omitempty"`
-	// NoReport leaves the report out: only the command is run.
-	NoReport bool `json:"no_report,omitempty"`
-	// Command is run after the report was sent; none where it is empty. The
-	// first word is looked up in PATH unless it has a slash.
-	Command []string `json:"command,omitempty"`
-	// Env is added to the agent's environment, as NAME=value.
-	Env []string `json:"env,omitempty"`
-	// Dir is the command's working directory; "/" where it is empty.
-	Dir string `json:"dir,omitempty"`
+	// Extended asks for the host's certificate table as well.
+	Extended bool `json:"extended,omitempty"`
 }
 
 // Report is the attestation report that the guest fetched.
@@ -68,35 +65,80 @@ type Report struct {
 	Certs []byte `json:"certs,omitempty"`
 }
 
-// Stream says where output was written to.
-type Stream string
-
-// The streams of a command.
-const (
-	Stdout Stream = "stdout"
-	Stderr Stream = "stderr"
-)
-
-// Output is a piece of what the command wrote.
-type Output struct {
-	Stream Stream `json:"stream"`
-	Data   []byte `json:"data"`
+// Run asks for a command.
+type Run struct {
+	// Args is the command; the first word is looked up in PATH unless it has a slash.
+	Args []string `json:"args"`
+	// Env is added to the agent's environment, as NAME=value.
+	Env []string `json:"env,omitempty"`
+	// Dir is the command's working folder; "/" where it is empty.
+	Dir string `json:"dir,omitempty"`
+	// Stdin announces data for the command to read; without it the command reads nothing.
+	Stdin bool `json:"stdin,omitempty"`
 }
 
-// Exit is the last message of a guest that did what it was asked.
+// More says that the command's stdin has taken one piece.
+type More struct{}
+
+// Exit says how a command ended.
 type Exit struct {
-	// Code is the command's exit code, 128 plus the number of the signal that
-	// ended it; nil where there was no command.
-	Code *int `json:"code"`
+	Code   int `json:"code"`             // 0 where a signal ended it
+	Signal int `json:"signal,omitempty"` // Linux's number; 0 where none did
+}
+
+// Status is the exit as a shell gives it: the code, or 128 plus the signal.
+func (e Exit) Status() int {
+	if e.Signal != 0 {
+		return 128 + e.Signal
+	}
+	return e.Code
+}
+
+// Put gives the guest a file, which is there, whole, once the guest has answered.
+// Folders on the way are made.
+type Put struct {
+	Path string `json:"path"` // absolute
+	Mode uint32 `json:"mode"` // permission bits
+}
+
+// Get asks for a file.
+type Get struct {
+	Path string `json:"path"` // absolute
+}
+
+// End is the end of data.
+type End struct {
+	Size   int64  `json:"size"`             // of a file: its bytes
+	SHA256 []byte `json:"sha256,omitempty"` // of a file
+	Mode   uint32 `json:"mode,omitempty"`   // of a file that was asked for: permission bits
+}
+
+// Cancel asks for the end of the answer under way.
+type Cancel struct{}
+
+// Stream says where data belongs; it is the first byte of the frame.
+type Stream byte
+
+// Streams.
+const (
+	Data   Stream = 0 // of the request: stdin, or a file
+	Stdout Stream = 1
+	Stderr Stream = 2
+)
+
+// Chunk is a piece of data, 1 to ChunkSize bytes.
+type Chunk struct {
+	Stream Stream
+	Bytes  []byte
 }
 
 // Stages of Error.
 const (
-	StageModules = "modules" // loading kernel modules
-	StageDevice  = "device"  // making or opening the device
 	StageRequest = "request" // understanding the host
+	StageDevice  = "device"  // making or opening the device
 	StageReport  = "report"  // fetching the report
 	StageCommand = "command" // starting the command
+	StageFile    = "file"    // reading or writing a file
 )
 
 // Error is the last message of a guest that could not do what it was asked.
@@ -110,19 +152,30 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("the agent in the guest failed at stage %q: %s", e.Stage, e.Message)
 }
 
-// Done tells the guest that the host has everything: it may power off.
-type Done struct{}
+// Bye ends the conversation.
+type Bye struct{}
 
 // WriteMessage writes one frame.
 func WriteMessage(w io.Writer, m *Message) error {
-	body, err := json.Marshal(m)
-	if err != nil {
-		return fmt.Errorf("encoding an agent message: %w", err)
+	frame := make([]byte, 4, 512)
+	if c := m.Chunk; c != nil {
+		if len(c.Bytes) == 0 || len(c.Bytes) > ChunkSize {
+			return fmt.Errorf("agent message: %d bytes of data, want 1 to %d", len(c.Bytes), ChunkSize)
+		}
+		frame = append(append(frame, byte(c.Stream)), c.Bytes...)
+	} else {
+		body, err := json.Marshal(m)
+		if err != nil {
+			return fmt.Errorf("encoding an agent message: %w", err)
+		}
+		frame = append(frame, body...)
 	}
-	if len(body) > MaxFrame {
-		return fmt.Errorf("agent message of %d bytes, at most %d allowed", len(body), MaxFrame)
+	n := len(frame) - 4
+	if n > MaxFrame {
+		return fmt.Errorf("agent message of %d bytes, at most %d allowed", n, MaxFrame)
 	}
-	_, err = w.Write(append(binary.LittleEndian.AppendUint32(make([]byte, 0, 4+len(body)), uint32(len(body))), body...))
+	binary.LittleEndian.PutUint32(frame, uint32(n))
+	_, err := w.Write(frame)
 	return err
 }
 
@@ -148,8 +201,15 @@ func ReadMessage(r io.Reader) (*Message, error) {
 	return parseMessage(body.Bytes())
 }
 
-// parseMessage reads the JSON of one frame.
+// parseMessage reads one frame.
 func parseMessage(body []byte) (*Message, error) {
+	if len(body) > 0 && body[0] <= byte(Stderr) {
+		c := &Chunk{Stream: Stream(body[0]), Bytes: body[1:]}
+		if len(c.Bytes) == 0 || len(c.Bytes) > ChunkSize {
+			return nil, fmt.Errorf("agent message: %d bytes of data, want 1 to %d", len(c.Bytes), ChunkSize)
+		}
+		return &Message{Chunk: c}, nil
+	}
 	m := &Message{}
 	dec := json.NewDecoder(bytes.NewReader(body))
 	dec.DisallowUnknownFields()
@@ -160,7 +220,8 @@ func parseMessage(body []byte) (*Message, error) {
 		return nil, errors.New("agent message: something follows the JSON object")
 	}
 	set := 0
-	for _, there := range []bool{m.Hello != nil, m.Request != nil, m.Report != nil, m.Output != nil, m.Exit != nil, m.Error != nil, m.Done != nil} {
+	for _, there := range []bool{m.Hello != nil, m.Attest != nil, m.Report != nil, m.Run != nil, m.More != nil, m.Exit != nil,
+		m.Put != nil, m.Get != nil, m.End != nil, m.Cancel != nil, m.Error != nil, m.Bye != nil} {
 		if there {
 			set++
 		}

@@ -17,6 +17,7 @@ import (
 	"github.com/hashicorp/go-multierror"
 	"golang.org/x/sys/unix"
 
+	"github.com/snplaunch/snplaunch/agent"
 	"github.com/snplaunch/snplaunch/qmp"
 	"github.com/snplaunch/snplaunch/sim/supervise"
 )
@@ -40,18 +41,19 @@ type process interface {
 // path leads to them and they end with the processes that hold them.
 type vm struct {
 	process
-	name     string
-	started  Invocation
-	qmp      *qmp.Client // nil until connect
-	life     *life       // nil until connect
-	qmpConn  net.Conn
-	console  net.Conn
-	agent    net.Conn
-	sevGuest net.Conn
-	stderr   *tail
-	screen   *tail
-	lookout  *lookout
-	screens  sync.WaitGroup
+	name      string
+	started   Invocation
+	qmp       *qmp.Client // nil until connect
+	life      *life       // nil until connect
+	qmpConn   net.Conn
+	console   net.Conn
+	agentConn net.Conn
+	agent     *agent.Client // nil until the guest has said hello
+	sevGuest  net.Conn
+	stderr    *tail
+	screen    *tail
+	lookout   *lookout
+	screens   sync.WaitGroup
 	// memoryPath is where QEMU B finds the file that it writes its memory to.
 	memoryPath string
 	// launchOnly says that it never ran a guest.
@@ -117,7 +119,7 @@ func startVM(name, path string, sim *supervise.Config, withSevGuest bool, consol
 		want bool
 	}{
 		{"QMP", &v.qmpConn, &p.qmp, true}, {"console", &v.console, &p.console, true},
-		{"agent", &v.agent, &p.agent, true}, {"sev-guest", &v.sevGuest, &p.sevGuest, withSevGuest},
+		{"agent", &v.agentConn, &p.agent, true}, {"sev-guest", &v.sevGuest, &p.sevGuest, withSevGuest},
 	} {
 		if !c.want {
 			continue
@@ -202,7 +204,10 @@ func (v *vm) close() error {
 	if v.qmp != nil {
 		_ = v.qmp.Close()
 	}
-	for _, c := range []net.Conn{v.qmpConn, v.agent, v.sevGuest} {
+	if v.agent != nil {
+		v.agent.Close()
+	}
+	for _, c := range []net.Conn{v.qmpConn, v.agentConn, v.sevGuest} {
 		if c != nil {
 			_ = c.Close() // the peer has gone: there is nothing left to lose
 		}

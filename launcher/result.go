@@ -51,6 +51,7 @@ type Result struct {
 	AuthorDigest   *snp.KeyDigest    `json:"author_key_digest"`
 	GuestExit      *int              `json:"guest_exit"` // null when nothing was run
 	DurationMS     map[string]int64  `json:"duration_ms"`
+	Stages         []Stage           `json:"stages"`
 	Error          *Failure          `json:"error,omitempty"`
 
 	// Report is the raw attestation report and Certificates its certificate
@@ -66,6 +67,7 @@ type Result struct {
 	// QEMU is how each QEMU was started.
 	QEMU []Invocation `json:"-"`
 
+	started            time.Time
 	guest              *guest.Guest
 	computed, launched []snp.Update
 }
@@ -80,9 +82,19 @@ type Failure struct {
 	Advice   string `json:"advice,omitempty"`    // one sentence on what to do
 }
 
-// stage notes how long a part of the run took.
+// Stage is a part of a run, in the order of their ends, for a timeline. Parts
+// may lie within others.
+type Stage struct {
+	Name    string `json:"name"`
+	StartMS int64  `json:"start_ms"` // after the run began
+	EndMS   int64  `json:"end_ms"`
+}
+
+// stage notes that a part of the run ends now.
 func (r *Result) stage(name string, since time.Time) {
-	r.DurationMS[name] += time.Since(since).Milliseconds()
+	now := time.Now()
+	r.DurationMS[name] += now.Sub(since).Milliseconds()
+	r.Stages = append(r.Stages, Stage{name, since.Sub(r.started).Milliseconds(), now.Sub(r.started).Milliseconds()})
 }
 
 // fail sets a verdict other than match, unless one is set already: the first

@@ -6,11 +6,11 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"os"
 	"time"
 
 	"github.com/hashicorp/go-multierror"
 
+	"github.com/snplaunch/snplaunch/agent"
 	"github.com/snplaunch/snplaunch/diagnose"
 	"github.com/snplaunch/snplaunch/guest"
 	"github.com/snplaunch/snplaunch/measure"
@@ -34,58 +34,49 @@ type run struct {
 	a, b     *vm
 }
 
-// Run measures, signs, launches, attests and compares. The error is for what
-// stops it before anything was launched: a description that cannot be
-// launched, a file that cannot be read, QEMU that is not there. Everything
-// after that is in the result, whose verdict says what became of it. When Run
-// returns, every process that it started has ended.
+// Run measures, signs, launches, attests, compares, and runs the description's
+// command in a guest that has attested. The error is for what stops it before
+// anything was launched: a description that cannot be launched, a file that
+// cannot be read, QEMU that is not there. Everything after that is in the result,
+// whose verdict says what became of it. When Run returns, every process that it
+// started has ended.
 func Run(ctx context.Context, g *guest.Guest, o Options) (*Result, error) {
-	if o.Progress == nil {
-		o.Progress = func(string) {}
-	}
-	if o.Hooks.Stage == nil {
-		o.Hooks.Stage = func(string) {}
-	}
 	timeout := g.Timeout
 	if timeout == 0 {
 		timeout = DefaultTimeout
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-
-	started := time.Now()
-	r := &run{g: g, o: o, res: &Result{
-		Backend: o.Backend, Simulated: o.Backend == BackendSim, VCPUs: g.VCPUs, CPU: g.CPU,
-		Policy: g.Policy.Describe(), DurationMS: map[string]int64{}, guest: g,
-	}}
-	if g.HostDataSet {
-		r.res.HostData = &g.HostData
-	}
-	if err := r.prepare(true); err != nil {
-		return nil, err
-	}
-	defer r.inputs.Close()
-	err := r.launchAndAttest(ctx)
-	if closeErr := r.close(); closeErr != nil && err == nil {
-		err = closeErr
-	}
-	if errors.Is(ctx.Err(), context.Canceled) {
-		return nil, fmt.Errorf("interrupted: %w", context.Canceled)
-	}
-	if err != nil && r.res.Verdict == "" && errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		message := fmt.Sprintf("the run took longer than %s (%v)", timeout, err)
-		if r.res.LastSeen != "" {
-			message = fmt.Sprintf("the run took longer than %s; last seen: %s", timeout, r.res.LastSeen)
-		}
-		r.res.fail(VerdictTimeout, message, "look at the guest's console; a slow machine needs a longer --timeout")
-		err = nil
-	}
+	s, err := Start(ctx, g, o)
 	if err != nil {
 		return nil, err
 	}
-	r.res.settle(o.LaunchOnly)
-	r.res.stage("total", started)
-	return r.res, nil
+	if s.Ready() {
+		s.work(ctx)
+	}
+	_ = s.Stop(ctx) // Wait gives the error
+	return s.Wait()
+}
+
+// work is what Run does with a guest that is ready.
+func (s *Session) work(ctx context.Context) {
+	err := s.Attest(ctx)
+	if g := s.r.g; err == nil && len(g.Command) > 0 {
+		_, err = s.Command(ctx, agent.Command{Args: g.Command, Stdout: s.r.o.Stdout, Stderr: s.r.o.Stderr})
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var told *agent.Error
+	switch {
+	case err == nil:
+	case errors.Is(ctx.Err(), context.Canceled):
+		s.err = fmt.Errorf("interrupted: %w", context.Canceled)
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		s.timedOut(ctx, err)
+	case errors.As(err, &told) && s.r.res.Error == nil:
+		s.r.res.Outcome = OutcomeGuestFailed
+		s.r.res.Error = &Failure{Message: err.Error()}
+	}
 }
 
 // prepare does everything that needs no QEMU: validate, measure, sign. For a
@@ -128,7 +119,8 @@ func (r *run) prepare(launch bool) error {
 	return nil
 }
 
-func (r *run) launchAndAttest(ctx context.Context) error {
+// startA starts the QEMU that goes through the launch.
+func (r *run) startA() error {
 	var config *supervise.Config
 	if r.o.Backend == BackendSim {
 		sim, err := newSimulated(r.o)
@@ -143,7 +135,6 @@ func (r *run) launchAndAttest(ctx context.Context) error {
 		return err
 	}
 	r.o.Hooks.Stage("launch")
-	since := time.Now()
 	// On hardware A's own console is the guest's; on the software host nothing
 	// runs in A.
 	consoleA := r.o.Console
@@ -162,34 +153,7 @@ func (r *run) launchAndAttest(ctx context.Context) error {
 		return err
 	}
 	r.a.launchOnly = r.o.LaunchOnly
-	// B is got ready beside A; it is let go only when A has finished.
-	var memory *os.File
-	if r.sim != nil && !r.o.LaunchOnly {
-		if memory, err = r.startB(); err != nil {
-			return err
-		}
-		defer memory.Close()
-	}
-	if done, err := r.finishLaunch(ctx); done || err != nil {
-		return err
-	}
-	r.res.stage("launch", since)
-	if r.o.LaunchOnly {
-		if r.sim != nil && *r.res.Launched != r.res.Computed {
-			r.mismatch("launched", *r.res.Launched)
-			return nil
-		}
-		r.res.Verdict = VerdictMatch
-		return nil
-	}
-	guestVM := r.a
-	if r.sim != nil {
-		if err := r.letBGo(ctx, memory); err != nil {
-			return err
-		}
-		guestVM = r.b
-	}
-	return r.attest(ctx, guestVM)
+	return nil
 }
 
 // finishLaunch takes A through LAUNCH_UPDATE and LAUNCH_FINISH. done says that
@@ -262,10 +226,11 @@ func (r *run) whatTheBlockSays(status snp.Status) string {
 }
 
 // mismatch sets the verdict for a measurement that is not the computed one.
-func (r *run) mismatch(who string, got snp.LaunchDigest) {
-	r.res.fail(VerdictMismatch,
-		fmt.Sprintf("the %s measurement %s is not the computed one %s", who, got, r.res.Computed),
+func (r *run) mismatch(who string, got snp.LaunchDigest) error {
+	err := fmt.Errorf("the %s measurement %s is not the computed one %s", who, got, r.res.Computed)
+	r.res.fail(VerdictMismatch, err.Error(),
 		"compare the description with what was launched: firmware, kernel, initrd, command line, vCPU count, CPU model")
+	return err
 }
 
 // close ends both QEMUs, B first: its report needs A's guest context.

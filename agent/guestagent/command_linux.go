@@ -1,11 +1,13 @@
 package guestagent
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/snplaunch/snplaunch/agent"
@@ -15,57 +17,164 @@ import (
 // ended: a process that it left behind may hold its pipes open for ever.
 const outputPatience = 500 * time.Millisecond
 
-// command runs the host's command, streams what it writes and gives its exit
-// code.
-func (s *session) command(r *agent.Request) (int, error) {
-	path, err := exec.LookPath(r.Command[0])
+// command runs the host's command, streams what it reads and writes, and says how it
+// ended.
+func (s *session) command(r *agent.Run) error {
+	c, err := s.start(r)
 	if err != nil {
-		return 0, fmt.Errorf("command %q: %w (PATH is %s)", r.Command[0], err, os.Getenv("PATH"))
+		if err := s.send(&agent.Message{Error: &agent.Error{Stage: agent.StageCommand, Message: err.Error()}}); err != nil {
+			return err
+		}
+		return s.endOfStdin(r.Stdin)
+	}
+	type end struct {
+		exit agent.Exit
+		err  error
+	}
+	ended := make(chan end, 1)
+	go func() {
+		exit, err := wait(c.proc)
+		c.finish()
+		ended <- end{exit, err}
+	}()
+	stdin := r.Stdin
+	for {
+		select {
+		case e := <-ended:
+			if e.err != nil {
+				e.err = s.send(&agent.Message{Error: &agent.Error{Stage: agent.StageCommand, Message: e.err.Error()}})
+			} else {
+				e.err = s.send(&agent.Message{Exit: &e.exit})
+			}
+			if e.err != nil {
+				return e.err
+			}
+			return s.endOfStdin(stdin)
+		case m, open := <-s.in:
+			switch {
+			case !open:
+				c.kill()
+				<-ended
+				return s.readErr
+			case m.Cancel != nil:
+				c.kill()
+			case m.Chunk != nil && stdin:
+				c.stdin <- m.Chunk.Bytes // there is room for all that the host may send
+			case m.End != nil && stdin:
+				stdin = false
+				close(c.stdin)
+			default:
+				c.kill()
+				<-ended
+				return errors.New("the host sent a request in the midst of a command")
+			}
+		}
+	}
+}
+
+// endOfStdin takes what is left of the data that the host has for a command that
+// has ended.
+func (s *session) endOfStdin(due bool) error {
+	if !due {
+		return nil
+	}
+	return s.drop(false)
+}
+
+// running is a command under way.
+type running struct {
+	proc    *os.Process
+	stdin   chan []byte   // closed where everything has come
+	gone    chan struct{} // closed when the command has ended
+	readers []*os.File
+	writer  *os.File // nil where the command reads nothing
+	copying sync.WaitGroup
+}
+
+func (s *session) start(r *agent.Run) (*running, error) {
+	if len(r.Args) == 0 {
+		return nil, errors.New("the host asks for no command")
+	}
+	path, err := exec.LookPath(r.Args[0])
+	if err != nil {
+		return nil, fmt.Errorf("command %q: %w (PATH is %s)", r.Args[0], err, os.Getenv("PATH"))
 	}
 	dir := r.Dir
 	if dir == "" {
 		dir = "/"
 	}
-	stdin, err := os.Open(os.DevNull)
-	if err != nil {
-		return 0, err
-	}
-	defer stdin.Close()
-	var copying sync.WaitGroup
-	files := []*os.File{stdin}
-	var readers []*os.File
-	for _, stream := range []agent.Stream{agent.Stdout, agent.Stderr} {
-		pr, pw, err := os.Pipe()
-		if err != nil {
-			return 0, err
+	c := &running{stdin: make(chan []byte, agent.Window), gone: make(chan struct{})}
+	var files, opened []*os.File
+	fail := func(err error) (*running, error) {
+		for _, f := range opened {
+			f.Close()
 		}
-		defer pr.Close()
-		readers = append(readers, pr)
-		files = append(files, pw)
-		copying.Add(1)
-		go func() {
-			defer copying.Done()
-			s.stream(stream, pr)
-		}()
+		return nil, err
+	}
+	pipe := func() (pr, pw *os.File, err error) {
+		if pr, pw, err = os.Pipe(); err == nil {
+			opened = append(opened, pr, pw)
+		}
+		return pr, pw, err
+	}
+	if r.Stdin {
+		pr, pw, err := pipe()
+		if err != nil {
+			return fail(err)
+		}
+		files, c.writer = append(files, pr), pw
+	} else {
+		null, err := os.Open(os.DevNull)
+		if err != nil {
+			return fail(err)
+		}
+		files, opened = append(files, null), append(opened, null)
+	}
+	for range 2 {
+		pr, pw, err := pipe()
+		if err != nil {
+			return fail(err)
+		}
+		files, c.readers = append(files, pw), append(c.readers, pr)
 	}
 	// A multi-call binary finds out what it was called by following argv[0] to
 	// itself, so a bare "sh" would not lead u-root's to its shell.
-	argv := append([]string{path}, r.Command[1:]...)
-	proc, err := os.StartProcess(path, argv, &os.ProcAttr{
-		Dir: dir, Env: append(os.Environ(), r.Env...), Files: files,
+	argv := append([]string{path}, r.Args[1:]...)
+	// A process group of its own can be killed as a whole.
+	c.proc, err = os.StartProcess(path, argv, &os.ProcAttr{
+		Dir: dir, Env: append(os.Environ(), r.Env...), Files: files, Sys: &syscall.SysProcAttr{Setpgid: true},
 	})
-	for _, pw := range files[1:] {
-		pw.Close()
-	}
 	if err != nil {
-		return 0, fmt.Errorf("command %q: %w", r.Command[0], err)
+		return fail(fmt.Errorf("command %q: %w", r.Args[0], err))
 	}
-	code, err := wait(proc)
-	for _, pr := range readers {
+	for _, f := range files {
+		f.Close()
+	}
+	for i, pr := range c.readers {
+		c.copying.Go(func() { s.stream([]agent.Stream{agent.Stdout, agent.Stderr}[i], pr) })
+	}
+	if r.Stdin {
+		c.copying.Go(func() { s.feed(c) })
+	}
+	return c, nil
+}
+
+// kill ends the command and what it started in its process group.
+func (c *running) kill() { _ = syscall.Kill(-c.proc.Pid, syscall.SIGKILL) }
+
+// finish waits for what is still to be read.
+func (c *running) finish() {
+	close(c.gone)
+	if c.writer != nil {
+		c.writer.SetWriteDeadline(time.Now())
+	}
+	for _, pr := range c.readers {
 		pr.SetReadDeadline(time.Now().Add(outputPatience))
 	}
-	copying.Wait()
-	return code, err
+	c.copying.Wait()
+	for _, pr := range c.readers {
+		pr.Close()
+	}
 }
 
 // stream sends what r gives until it ends.
@@ -74,7 +183,7 @@ func (s *session) stream(stream agent.Stream, r io.Reader) {
 	for {
 		n, err := r.Read(buf)
 		if n > 0 {
-			if s.send(&agent.Message{Output: &agent.Output{Stream: stream, Data: buf[:n]}}) != nil {
+			if s.send(&agent.Message{Chunk: &agent.Chunk{Stream: stream, Bytes: buf[:n]}}) != nil {
 				return
 			}
 		}
@@ -84,22 +193,44 @@ func (s *session) stream(stream agent.Stream, r io.Reader) {
 	}
 }
 
-// wait gives the exit code of proc, 128 plus the signal's number where one
-// ended it.
-func wait(proc *os.Process) (int, error) {
+// feed writes a command's stdin. A command that reads no more loses the rest.
+func (s *session) feed(c *running) {
+	defer c.writer.Close()
+	for {
+		select {
+		case b, more := <-c.stdin:
+			if !more {
+				return
+			}
+			_, _ = c.writer.Write(b)
+			if s.send(&agent.Message{More: &agent.More{}}) != nil {
+				return
+			}
+		case <-c.gone:
+			return
+		}
+	}
+}
+
+// wait says how proc ended.
+func wait(proc *os.Process) (agent.Exit, error) {
 	if os.Getpid() == 1 {
 		st, err := reap(proc.Pid)
 		if err != nil {
-			return 0, err
+			return agent.Exit{}, err
 		}
-		if st.Signaled() {
-			return 128 + int(st.Signal()), nil
-		}
-		return st.ExitStatus(), nil
+		return exitOf(syscall.WaitStatus(st)), nil
 	}
 	st, err := proc.Wait()
 	if err != nil {
-		return 0, err
+		return agent.Exit{}, err
 	}
-	return exitCode(st), nil
+	return exitOf(st.Sys().(syscall.WaitStatus)), nil
+}
+
+func exitOf(st syscall.WaitStatus) agent.Exit {
+	if st.Signaled() {
+		return agent.Exit{Signal: int(st.Signal())}
+	}
+	return agent.Exit{Code: st.ExitStatus()}
 }

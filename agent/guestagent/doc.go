@@ -1,6 +1,6 @@
-// Package guestagent is the guest's side of package agent: it fetches the
-// attestation report over the host's nonce, sends it, runs the host's command
-// and powers the guest off.
+// Package guestagent is the guest's side of package agent: it fetches
+// attestation reports over the host's nonces, runs the host's commands, takes and
+// gives files, and powers the guest off when the host says goodbye.
 //
 // Main is the command snp-agent. As process 1, under the name init, it is the
 // guest's init as well: it mounts what it needs, loads the kernel modules that
@@ -14,4 +14,4 @@
 package guestagent
 
 // Version is the agent's version, which its hello carries.
-const Version = "1"
+const Version = "2"

@@ -4,11 +4,16 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/snplaunch/snplaunch/agent"
@@ -76,71 +81,241 @@ func TestIsInit(t *testing.T) {
 	}
 }
 
-// ask plays the host for a session that has no virtio-serial port.
-func ask(t *testing.T, req agent.Request) (res *agent.Result, stdout, stderr string, err error) {
+// talk gives a host's client of a guest's session that has no virtio-serial port.
+func talk(t *testing.T) *agent.Client {
 	t.Helper()
 	host, guest := net.Pipe()
 	ended := make(chan error, 1)
 	go func() { ended <- hold(guest, []string{"a note"}) }()
-	var out, errs bytes.Buffer
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	res, err = agent.Dialogue(ctx, host, req, agent.Handlers{Output: func(s agent.Stream, b []byte) {
-		if s == agent.Stdout {
-			out.Write(b)
-		} else {
-			errs.Write(b)
+	c, err := agent.Connect(ctx, host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if c.Err() == nil {
+			if err := c.Bye(context.Background()); err != nil {
+				t.Error(err)
+			}
+			if err := <-ended; err != nil {
+				t.Errorf("the guest's side: %v", err)
+			}
 		}
-	}})
-	host.Close()
-	<-ended
-	return res, out.String(), errs.String(), err
+		c.Close()
+	})
+	return c
 }
 
 func TestCommand(t *testing.T) {
-	for _, c := range []struct {
+	c := talk(t)
+	if h := c.Hello(); len(h.Notes) == 0 || h.Notes[0] != "a note" || h.Kernel == "" {
+		t.Errorf("hello %+v", h)
+	}
+	for _, x := range []struct {
 		name           string
-		req            agent.Request
+		cmd            agent.Command
 		stdout, stderr string
-		code           int
+		exit           agent.Exit
 	}{
-		{"both streams and the code", agent.Request{Command: []string{"sh", "-c", "echo out; echo err >&2; exit 7"}}, "out\n", "err\n", 7},
-		{"a signal", agent.Request{Command: []string{"sh", "-c", "kill -9 $$"}}, "", "", 137},
-		{"environment and folder", agent.Request{Command: []string{"sh", "-c", "echo $X; pwd"}, Env: []string{"X=y"}, Dir: "/usr"}, "y\n/usr\n", "", 0},
-		{"nothing to read", agent.Request{Command: []string{"cat"}}, "", "", 0},
-		{"more than a pipe holds", agent.Request{Command: []string{"head", "-c", "300000", "/dev/zero"}}, strings.Repeat("\x00", 300000), "", 0},
+		{"both streams and the code", agent.Command{Args: []string{"sh", "-c", "echo out; echo err >&2; exit 7"}}, "out\n", "err\n", agent.Exit{Code: 7}},
+		{"a signal", agent.Command{Args: []string{"sh", "-c", "kill -9 $$"}}, "", "", agent.Exit{Signal: 9}},
+		{"environment and folder", agent.Command{Args: []string{"sh", "-c", "echo $X; pwd"}, Env: []string{"X=y"}, Dir: "/usr"}, "y\n/usr\n", "", agent.Exit{}},
+		{"nothing to read", agent.Command{Args: []string{"cat"}}, "", "", agent.Exit{}},
+		{"something to read", agent.Command{Args: []string{"cat"}, Stdin: strings.NewReader(strings.Repeat("abc", 500000))}, strings.Repeat("abc", 500000), "", agent.Exit{}},
+		{"more to read than it wants", agent.Command{Args: []string{"head", "-c", "3"}, Stdin: strings.NewReader(strings.Repeat("abc", 500000))}, "abc", "", agent.Exit{}},
+		{"what it does not read", agent.Command{Args: []string{"true"}, Stdin: strings.NewReader("abc")}, "", "", agent.Exit{}},
+		{"more than a pipe holds", agent.Command{Args: []string{"head", "-c", "300000", "/dev/zero"}}, strings.Repeat("\x00", 300000), "", agent.Exit{}},
 	} {
-		t.Run(c.name, func(t *testing.T) {
-			c.req.NoReport = true
-			res, stdout, stderr, err := ask(t, c.req)
+		t.Run(x.name, func(t *testing.T) {
+			var stdout, stderr bytes.Buffer
+			x.cmd.Stdout, x.cmd.Stderr = &stdout, &stderr
+			exit, err := c.Run(t.Context(), x.cmd)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if stdout != c.stdout || stderr != c.stderr || res.ExitCode == nil || *res.ExitCode != c.code {
-				t.Errorf("stdout %.40q, stderr %.40q, code %v", stdout, stderr, res.ExitCode)
-			}
-			if len(res.Hello.Notes) == 0 || res.Hello.Notes[0] != "a note" || res.Hello.Kernel == "" {
-				t.Errorf("hello %+v", res.Hello)
+			if stdout.String() != x.stdout || stderr.String() != x.stderr || exit != x.exit {
+				t.Errorf("stdout %.40q, stderr %.40q, exit %+v", stdout.String(), stderr.String(), exit)
 			}
 		})
 	}
 }
 
+// A command that nobody waits for any more is killed with its children, also
+// when it has not read what was sent to it.
+func TestCommandThatIsCancelled(t *testing.T) {
+	c := talk(t)
+	for _, stdin := range []io.Reader{nil, strings.NewReader(strings.Repeat("x", 1<<20))} {
+		mark := filepath.Join(t.TempDir(), "alive")
+		ctx, cancel := context.WithCancel(t.Context())
+		_, err := c.Run(ctx, agent.Command{
+			Args:  []string{"sh", "-c", "sh -c 'echo go; sleep 1000; touch " + mark + "'; touch " + mark},
+			Stdin: stdin,
+			Stdout: writerFunc(func(p []byte) (int, error) {
+				cancel()
+				return len(p), nil
+			}),
+		})
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("error %v", err)
+		}
+		if exists(mark) {
+			t.Error("a part of the command lived on")
+		}
+	}
+	if exit, err := c.Run(t.Context(), agent.Command{Args: []string{"true"}}); err != nil || exit.Status() != 0 {
+		t.Errorf("the next command: %+v, %v", exit, err)
+	}
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
 // A process that outlives the command and holds its output open holds nothing up.
 func TestCommandThatLeavesAProcessBehind(t *testing.T) {
-	start := time.Now()
-	_, stdout, _, err := ask(t, agent.Request{NoReport: true, Command: []string{"sh", "-c", "sleep 15 & echo done"}})
-	if err != nil || stdout != "done\n" || time.Since(start) > 10*time.Second {
-		t.Errorf("stdout %q, %v after %v", stdout, err, time.Since(start))
+	c := talk(t)
+	var stdout bytes.Buffer
+	left, err := c.Run(t.Context(), agent.Command{Args: []string{"sh", "-c", "sleep 1000 & echo $!"}, Stdout: &stdout})
+	if err != nil || left.Code != 0 {
+		t.Fatalf("%+v, %v", left, err)
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(stdout.String()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		t.Errorf("what it left behind had ended: %v", err)
 	}
 }
 
 func TestCommandThatDoesNotExist(t *testing.T) {
-	_, _, _, err := ask(t, agent.Request{NoReport: true, Command: []string{"no-such-command-here"}})
-	var e *agent.Error
-	if !errors.As(err, &e) || e.Stage != agent.StageCommand || !strings.Contains(e.Message, "no-such-command-here") {
-		t.Errorf("error %v", err)
+	c := talk(t)
+	for _, stdin := range []io.Reader{nil, strings.NewReader("x")} {
+		_, err := c.Run(t.Context(), agent.Command{Args: []string{"no-such-command-here"}, Stdin: stdin})
+		var e *agent.Error
+		if !errors.As(err, &e) || e.Stage != agent.StageCommand || !strings.Contains(e.Message, "no-such-command-here") {
+			t.Errorf("error %v", err)
+		}
 	}
+}
+
+// Files go in and come out as they are, with folders on the way and their mode,
+// and leave nothing else behind.
+func TestFiles(t *testing.T) {
+	c := talk(t)
+	dir := t.TempDir()
+	for n, size := range []int{0, 1, agent.ChunkSize, 3*agent.ChunkSize + 7} {
+		contents := bytes.Repeat([]byte{byte(n), 0xA5, 0}, size)[:size]
+		path := filepath.Join(dir, "a", "b", "file")
+		if err := c.Put(t.Context(), path, 0o751, bytes.NewReader(contents)); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := os.ReadFile(path); err != nil || !bytes.Equal(got, contents) {
+			t.Errorf("%d bytes put: %d there, %v", size, len(got), err)
+		}
+		var out bytes.Buffer
+		if mode, err := c.Get(t.Context(), path, &out); err != nil || mode != 0o751 || !bytes.Equal(out.Bytes(), contents) {
+			t.Errorf("%d bytes back: %d, mode %v, %v", size, out.Len(), mode, err)
+		}
+	}
+	var out bytes.Buffer
+	if _, err := c.Get(t.Context(), "/proc/self/status", &out); err != nil || !strings.HasPrefix(out.String(), "Name:") {
+		t.Errorf("a file that says it has no bytes: %q, %v", &out, err)
+	}
+	alone(t, filepath.Join(dir, "a", "b"), "file")
+}
+
+// alone fails the test where a folder has other files than those.
+func alone(t *testing.T, dir string, want ...string) {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	if !slices.Equal(names, want) {
+		t.Errorf("%s has %q, want %q", dir, names, want)
+	}
+}
+
+// What cannot be written or read is refused in a sentence, what was there stays,
+// no part is left, and the conversation goes on.
+func TestFilesThatFail(t *testing.T) {
+	c := talk(t)
+	dir := t.TempDir()
+	kept := filepath.Join(dir, "kept")
+	write(t, kept, "before")
+	write(t, filepath.Join(dir, "sub", "x"), "")
+	refused := func(what string, err error, want string) {
+		t.Helper()
+		var e *agent.Error
+		if !errors.As(err, &e) || e.Stage != agent.StageFile || !strings.Contains(e.Message, want) {
+			t.Errorf("%s: %v, want a refusal about %q", what, err, want)
+		}
+	}
+	much := func() io.Reader { return bytes.NewReader(make([]byte, 10*agent.ChunkSize)) }
+	refused("a file over a folder", c.Put(t.Context(), filepath.Join(dir, "sub"), 0o600, much()), "sub")
+	refused("a folder", c.Put(t.Context(), dir+"/", 0o600, much()), "names a folder")
+	refused("a relative path", c.Put(t.Context(), "x", 0o600, much()), "not an absolute path")
+	refused("below a file", c.Put(t.Context(), kept+"/x", 0o600, much()), "kept")
+	_, err := c.Get(t.Context(), filepath.Join(dir, "none"), io.Discard)
+	refused("what is not there", err, "no such file")
+	_, err = c.Get(t.Context(), dir, io.Discard)
+	refused("a folder", err, "not a regular file")
+	_, err = c.Get(t.Context(), "x", io.Discard)
+	refused("a relative path", err, "not an absolute path")
+
+	broken := errors.New("the disk here is broken")
+	if err := c.Put(t.Context(), kept, 0o600, io.MultiReader(much(), iotest.ErrReader(broken))); !errors.Is(err, broken) {
+		t.Errorf("a source that fails: %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	if _, err := c.Get(ctx, "/dev/../proc/self/exe", writerFunc(func(p []byte) (int, error) { cancel(); return len(p), nil })); !errors.Is(err, context.Canceled) {
+		t.Errorf("a file that is given up: %v", err)
+	}
+	if b, err := os.ReadFile(kept); err != nil || string(b) != "before" {
+		t.Errorf("what was there: %q, %v", b, err)
+	}
+	alone(t, dir, "kept", "sub")
+}
+
+// A host that goes away in the midst of a file leaves no part of it, and ends
+// the command that it was running.
+func TestHostThatGoesAway(t *testing.T) {
+	dir := t.TempDir()
+	for _, request := range []agent.Message{
+		{Put: &agent.Put{Path: filepath.Join(dir, "file"), Mode: 0o600}},
+		{Run: &agent.Run{Args: []string{"sleep", "1000"}}},
+	} {
+		host, guest := net.Pipe()
+		ended := make(chan error, 1)
+		go func() { ended <- hold(guest, nil) }()
+		if _, err := agent.ReadMessage(host); err != nil {
+			t.Fatal(err)
+		}
+		if err := agent.WriteMessage(host, &request); err != nil {
+			t.Fatal(err)
+		}
+		if request.Put != nil {
+			if err := agent.WriteMessage(host, &agent.Message{Chunk: &agent.Chunk{Bytes: []byte("part")}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		host.Close()
+		select {
+		case err := <-ended:
+			if err == nil {
+				t.Error("no error")
+			}
+		case <-time.After(20 * time.Second):
+			t.Fatal("the guest's side does not end")
+		}
+	}
+	alone(t, dir)
 }
 
 // Without any device a report cannot be had, and the host hears why.
@@ -148,10 +323,11 @@ func TestNoDevice(t *testing.T) {
 	if exists(devicePath) {
 		t.Skip("this machine has a " + devicePath)
 	}
-	res, _, _, err := ask(t, agent.Request{Nonce: make([]byte, 64)})
+	c := talk(t)
+	_, err := c.Attest(t.Context(), [64]byte{}, false)
 	var e *agent.Error
-	if !errors.As(err, &e) || e.Stage != agent.StageDevice || res.Hello.Device != agent.DeviceNone {
-		t.Errorf("hello %+v, error %v", res.Hello, err)
+	if !errors.As(err, &e) || e.Stage != agent.StageDevice || c.Hello().Device != agent.DeviceNone {
+		t.Errorf("hello %+v, error %v", c.Hello(), err)
 	}
 }
 

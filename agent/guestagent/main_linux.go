@@ -4,19 +4,18 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"syscall"
 )
 
 // Main is the command snp-agent: the agent as init where IsInit says so, and
-// otherwise one dialogue in a running system, for root. It does not return.
+// otherwise one conversation in a running system, for root. It does not return.
 func Main() {
 	if IsInit() {
 		RunAsInit()
 	}
 	fs := flag.NewFlagSet("snp-agent", flag.ExitOnError)
-	off := fs.Bool("poweroff", false, "power the machine off when the dialogue has ended")
+	off := fs.Bool("poweroff", false, "power the machine off when the conversation has ended")
 	fs.Usage = func() {
-		fmt.Fprintln(fs.Output(), "snp-agent: fetch an attestation report for the host, run its command, and end.\nIt talks over the virtio-serial port that `snplaunch run` adds to the guest.")
+		fmt.Fprintln(fs.Output(), "snp-agent: fetch attestation reports for the host, run its commands and exchange files with it, until it says goodbye.\nIt talks over the virtio-serial port that `snplaunch run` adds to the guest.")
 		fs.PrintDefaults()
 	}
 	fs.Parse(os.Args[1:])
@@ -31,11 +30,4 @@ func Main() {
 		os.Exit(1)
 	}
 	os.Exit(0)
-}
-
-func exitCode(st *os.ProcessState) int {
-	if ws, ok := st.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
-		return 128 + int(ws.Signal())
-	}
-	return st.ExitCode()
 }

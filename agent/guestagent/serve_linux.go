@@ -4,20 +4,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"sync"
 	"time"
 
 	"github.com/snplaunch/snplaunch/agent"
 )
 
-// How long the guest waits for a port, and for the host's leave to power off.
-const (
-	portPatience = 2 * time.Second
-	donePatience = 5 * time.Second
-)
+// portPatience is how long the guest waits for its port.
+const portPatience = 2 * time.Second
 
-// serve holds the guest's side of one dialogue.
+// serve holds the guest's side of one conversation.
 func serve(notes []string) error {
 	conn, err := waitPort(agent.PortName, portPatience)
 	if err != nil {
@@ -28,23 +24,36 @@ func serve(notes []string) error {
 }
 
 // hold is serve on a port that is open.
-func hold(conn io.ReadWriter, notes []string) error {
-	s := &session{conn: conn}
-	err := s.run(notes)
-	var told *agent.Error
-	if errors.As(err, &told) {
-		if sendErr := s.send(&agent.Message{Error: told}); sendErr != nil {
-			return errors.Join(err, sendErr)
-		}
-		s.awaitDone()
+func hold(conn io.ReadWriter, notes []string) (err error) {
+	s := &session{conn: conn, in: make(chan *agent.Message), quit: make(chan struct{})}
+	defer close(s.quit)
+	active := snpActive()
+	dev := prepareDevice(active)
+	if dev.stop != nil {
+		defer func() { err = errors.Join(err, dev.stop()) }()
 	}
-	return err
+	s.device = dev.kind
+	hello := &agent.Hello{
+		Protocol: agent.Version, Kernel: kernelRelease(), Agent: Version,
+		Device: dev.kind, SNPActive: active, Notes: append(notes, dev.notes...),
+	}
+	if err := s.send(&agent.Message{Hello: hello}); err != nil {
+		return err
+	}
+	go s.read()
+	return s.run()
 }
 
-// session is one dialogue with the host.
+// session is one conversation with the host.
 type session struct {
-	conn io.ReadWriter
-	mu   sync.Mutex // one message at a time
+	conn   io.ReadWriter
+	device agent.Device
+
+	in      chan *agent.Message // from the reader; closed at the end
+	readErr error               // why in was closed
+	quit    chan struct{}       // closed when nobody takes from in any more
+
+	mu sync.Mutex // one message at a time
 }
 
 func (s *session) send(m *agent.Message) error {
@@ -56,78 +65,80 @@ func (s *session) send(m *agent.Message) error {
 	return nil
 }
 
-func (s *session) run(notes []string) (err error) {
-	active := snpActive()
-	dev := prepareDevice(active)
-	if dev.stop != nil {
-		defer func() { err = errors.Join(err, dev.stop()) }()
+// read is the one reader.
+func (s *session) read() {
+	defer close(s.in)
+	for {
+		m, err := agent.ReadMessage(s.conn)
+		if err != nil {
+			s.readErr = fmt.Errorf("waiting for the host: %w", err)
+			return
+		}
+		select {
+		case s.in <- m:
+		case <-s.quit:
+			return
+		}
 	}
-	hello := &agent.Hello{
-		Protocol: agent.Version, Kernel: kernelRelease(), Agent: Version,
-		Device: dev.kind, SNPActive: active, Notes: append(notes, dev.notes...),
-	}
-	if err := s.send(&agent.Message{Hello: hello}); err != nil {
-		return err
-	}
-	m, err := agent.ReadMessage(s.conn)
-	if err != nil {
-		return fmt.Errorf("waiting for the host's request: %w", err)
-	}
-	if m.Request == nil {
-		return &agent.Error{Stage: agent.StageRequest, Message: "the host's first message is not a request"}
-	}
-	if !m.Request.NoReport {
-		if err := s.report(m.Request, dev.kind); err != nil {
+}
+
+// run answers one request after the other until the host says goodbye.
+func (s *session) run() error {
+	for m := range s.in {
+		var err error
+		switch {
+		case m.Bye != nil:
+			return nil
+		case m.Attest != nil:
+			err = s.attest(m.Attest)
+		case m.Run != nil:
+			err = s.command(m.Run)
+		case m.Put != nil:
+			err = s.put(m.Put)
+		case m.Get != nil:
+			err = s.get(m.Get)
+		case m.Cancel != nil: // it has crossed the end of an answer
+		default:
+			err = &agent.Error{Stage: agent.StageRequest, Message: "the host's message is not a request"}
+		}
+		var told *agent.Error
+		if errors.As(err, &told) {
+			err = s.send(&agent.Message{Error: told})
+		}
+		if err != nil {
 			return err
 		}
 	}
-	var code *int
-	if len(m.Request.Command) > 0 {
-		c, err := s.command(m.Request)
-		if err != nil {
-			return &agent.Error{Stage: agent.StageCommand, Message: err.Error()}
-		}
-		code = &c
-	}
-	if err := s.send(&agent.Message{Exit: &agent.Exit{Code: code}}); err != nil {
-		return err
-	}
-	s.awaitDone()
-	return nil
+	return s.readErr
 }
 
-func (s *session) report(r *agent.Request, device agent.Device) error {
+func (s *session) attest(r *agent.Attest) error {
 	var nonce [64]byte
 	if len(r.Nonce) != len(nonce) {
 		return &agent.Error{Stage: agent.StageRequest, Message: fmt.Sprintf("the nonce has %d bytes, want %d", len(r.Nonce), len(nonce))}
 	}
 	copy(nonce[:], r.Nonce)
-	if device == agent.DeviceNone {
+	if s.device == agent.DeviceNone {
 		return &agent.Error{Stage: agent.StageDevice, Message: "there is no " + devicePath + " to ask for a report"}
 	}
-	rep, err := fetchReport(nonce, r.ExtendedReport)
+	rep, err := fetchReport(nonce, r.Extended)
 	if err != nil {
 		return &agent.Error{Stage: agent.StageReport, Message: err.Error()}
 	}
 	return s.send(&agent.Message{Report: rep})
 }
 
-// awaitDone waits until the host has read everything: what is still on its way
-// through the port is lost when the guest powers off.
-func (s *session) awaitDone() {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for {
-			m, err := agent.ReadMessage(s.conn)
-			if err != nil || m.Done != nil {
-				return
-			}
+// drop takes data that nobody wants any more, up to its end, which a cancel may
+// stand for.
+func (s *session) drop(cancelEnds bool) error {
+	for m := range s.in {
+		switch {
+		case m.End != nil, m.Cancel != nil && cancelEnds:
+			return nil
+		case m.Chunk != nil, m.Cancel != nil:
+		default:
+			return errors.New("the host sent a request in the midst of its data")
 		}
-	}()
-	select {
-	case <-done:
-	case <-time.After(donePatience):
-		fmt.Fprintln(os.Stderr, "snp-agent: the host did not say that it is done")
 	}
+	return s.readErr
 }

@@ -164,13 +164,17 @@ func stateDir() (string, error) {
 
 // runOutcome turns a result into the end of the program.
 func runOutcome(res *launcher.Result, exitGuest bool) error {
-	if res.Verdict != launcher.VerdictMatch {
+	if res.Verdict != launcher.VerdictMatch || res.Error != nil {
 		f := res.Error
 		if f == nil {
 			return &exitError{exitNo, fmt.Errorf("%s", res.Verdict)}
 		}
 		var b strings.Builder
-		fmt.Fprintf(&b, "%s: %s", res.Verdict, f.Message)
+		word := string(res.Verdict)
+		if res.Verdict == launcher.VerdictMatch { // it attested, and then something happened
+			word = string(res.Outcome)
+		}
+		fmt.Fprintf(&b, "%s: %s", word, f.Message)
 		if f.FWStatus != "" {
 			fmt.Fprintf(&b, "\nfirmware status %d is %s", f.FWError, f.FWStatus)
 		}
