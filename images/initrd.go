@@ -109,7 +109,7 @@ func BuildSmallInitrd(ctx context.Context, program string, o InitrdOptions) (Art
 
 // initrdFormat changes whenever the code in this package makes another initrd
 // from the same inputs.
-const initrdFormat = "1"
+const initrdFormat = "2"
 
 // initrdBuild is one build.
 type initrdBuild struct {
@@ -189,11 +189,13 @@ func (b *initrdBuild) moduleRecords() ([]cpio.Record, error) {
 }
 
 // baseRecords are the folders and devices that init needs before it has
-// mounted anything.
+// mounted anything, and the one user there is.
 func baseRecords() []cpio.Record {
 	out := []cpio.Record{
 		cpio.CharDev("dev/console", 0o600, 5, 1),
 		cpio.CharDev("dev/null", 0o666, 1, 3),
+		cpio.StaticFile("etc/passwd", "root:x:0:0:root:/root:/bin/sh\n", 0o644),
+		cpio.StaticFile("etc/group", "root:x:0:\n", 0o644),
 	}
 	for _, d := range []string{"bin", "dev", "etc", "proc", "root", "sys", "tmp", "var"} {
 		out = append(out, cpio.Directory(d, 0o755))

@@ -35,6 +35,10 @@ func asInit() (err error) {
 	notes := mountAll()
 	os.Setenv("PATH", "/bbin:/bin:/usr/bin:/sbin:/usr/sbin")
 	os.Setenv("HOME", "/")
+	// As a login gives it; without, id knows no name for the group.
+	if err := unix.Setgroups([]int{0}); err != nil {
+		notes = append(notes, os.NewSyscallError("setgroups", err).Error())
+	}
 	err = serve(notes)
 	if errors.Is(err, errNoPort) {
 		fmt.Fprintf(os.Stderr, "snp-agent: %v\n", err)
