@@ -15,7 +15,7 @@ import (
 var layers = []string{
 	"internal/suggest", "snp", "internal/strictyaml", "qmp", "ovmf", "hashes", "vmsa", "idblock", "guest", "measure", "report",
 	"sim/psp", "sim/kvm", "sim/supervise", "sim/guestdev",
-	"agent", "images", "host", "diagnose", "launcher", "e2e/results", "e2e", "cmd",
+	"agent", "images", "diagnose", "host", "launcher", "e2e/results", "e2e", "cmd",
 }
 
 // simAllowed is what the software host may import of this module: it makes

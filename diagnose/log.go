@@ -28,7 +28,7 @@ func FromConsole(text string) *Failure {
 	s := newScan(messages, hostMessages, bootMessages)
 	s.block([]byte(text), 1)
 	for _, f := range s.findings() {
-		if f.rank == rankRoot || f.rank == rankFailure {
+		if f.Root || f.rank == rankFailure {
 			return &f.Failure
 		}
 	}

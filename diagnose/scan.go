@@ -18,6 +18,8 @@ type Finding struct {
 	// Consequence says that this follows from another failure, as far as the
 	// line itself tells.
 	Consequence bool
+	// Root says that no launch can succeed before this is repaired.
+	Root bool
 
 	rank rank
 }
@@ -233,7 +235,7 @@ func (e *messageEntry) finding(m *match) Finding {
 			ID: e.id, FWStatus: snp.StatusNoFWCall, Message: clean(m.text[m.at[0]:end]),
 			Cause: fill(e.cause), Advice: fill(e.advice), Reference: e.reference, Likely: e.likely,
 		},
-		Line: m.line, Count: m.count, Consequence: e.rank == rankConsequence || e.rank == rankEnd, rank: e.rank,
+		Line: m.line, Count: m.count, Consequence: e.rank == rankConsequence || e.rank == rankEnd, Root: e.rank == rankRoot, rank: e.rank,
 	}
 }
 

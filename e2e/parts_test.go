@@ -128,6 +128,8 @@ func options(t testing.TB) launcher.Options {
 	return launcher.Options{
 		Backend: launcher.BackendSim, QEMU: parts(t).QEMU.Path, CBitPos: int(host.CBitPos()), DataDir: dataFolder,
 		Progress: func(string) {},
+		// What must fail is to be refused by QEMU, KVM and the firmware here.
+		Force: true,
 	}
 }
 

@@ -6,36 +6,70 @@ import "strings"
 type Verdict string
 
 const (
-	OK   Verdict = "ok"
-	Warn Verdict = "warn" // may be in the way
-	Fail Verdict = "fail" // is in the way of Check.Backend
-	Info Verdict = "info" // only told
+	OK            Verdict = "ok"
+	Warning       Verdict = "warning"        // may be in the way
+	Obstacle      Verdict = "obstacle"       // is in the way of Check.Backend
+	NotApplicable Verdict = "not applicable" // says nothing on this machine
+	Unknown       Verdict = "unknown"        // could not be looked at
+)
+
+// Category is what a check is about.
+type Category string
+
+const (
+	Processor    Category = "processor"     // what CPUID and its registers say
+	BIOS         Category = "bios"          // what the BIOS and the kernel's start have left
+	Firmware     Category = "firmware"      // of the Secure Processor
+	KernelSide   Category = "kernel"        // Linux and KVM
+	Devices      Category = "devices"       // device files and limits
+	SoftwareHost Category = "software host" // what the software SNP host needs
+	Parts        Category = "parts"         // QEMU, firmware image, kernel, initramfs
+	Launch       Category = "launch"        // of one guest
 )
 
 // Check is one thing that was looked at.
 type Check struct {
-	ID      string  `json:"id"`                // does not change, e.g. "sev-device"
-	Name    string  `json:"name"`              // for people, e.g. "/dev/sev"
-	Backend string  `json:"backend,omitempty"` // the backend that it matters to; empty: to none in particular
-	Verdict Verdict `json:"verdict"`
-	Found   string  `json:"found"`            // what is there
-	Remedy  string  `json:"remedy,omitempty"` // what to do; only with Warn and Fail
+	ID       string   `json:"id"` // does not change, e.g. "sev-device"
+	Category Category `json:"category"`
+	Name     string   `json:"name"`              // for people, e.g. "/dev/sev"
+	Backend  string   `json:"backend,omitempty"` // the backend that it matters to; empty: to any
+	Verdict  Verdict  `json:"verdict"`
+	Reason   string   `json:"reason"`           // what is there
+	Remedy   string   `json:"remedy,omitempty"` // what to do; always with Warning and Obstacle, and never with OK
 }
 
-// ObstacleError reports that a backend cannot work on this machine.
+// ObstacleError reports that something cannot work on this machine.
 type ObstacleError struct {
-	Backend string
-	Checks  []Check // those that fail
+	Backend string  // "snp" or "sim"; empty: the launch of one guest
+	Checks  []Check // the obstacles
 }
 
 func (e *ObstacleError) Error() string {
 	var b strings.Builder
-	b.WriteString("backend " + e.Backend + " cannot work on this machine: ")
+	if e.Backend != "" {
+		b.WriteString("backend " + e.Backend + " cannot work on this machine: ")
+	} else {
+		b.WriteString("this launch cannot work: ")
+	}
 	for i, c := range e.Checks {
 		if i > 0 {
 			b.WriteString("; ")
 		}
-		b.WriteString(c.Name + ": " + c.Found + " (" + c.Remedy + ")")
+		b.WriteString(c.Name + ": " + c.Reason + " (" + c.Remedy + ")")
 	}
 	return b.String()
+}
+
+// Worst is the gravest of some verdicts: Obstacle, Warning, or OK for the others.
+func Worst(checks []Check) Verdict {
+	worst := OK
+	for _, c := range checks {
+		switch {
+		case c.Verdict == Obstacle:
+			return Obstacle
+		case c.Verdict == Warning:
+			worst = Warning
+		}
+	}
+	return worst
 }

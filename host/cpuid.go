@@ -24,6 +24,10 @@ type SEVCapabilities struct {
 	SEV           bool   `json:"sev"`
 	SEVES         bool   `json:"sev_es"`
 	SNP           bool   `json:"sev_snp"`
+	SME           bool   `json:"sme"`
+	VMPL          bool   `json:"vmpl"`
+	VMPLs         uint8  `json:"vmpls"` // how many levels
+	SecureTSC     bool   `json:"secure_tsc"`
 	PhysAddrBits  uint8  `json:"phys_bits_taken"` // physical address bits lost while memory encryption is on
 	EncryptedVMs  uint32 `json:"asids"`           // ASIDs for all kinds of SEV guests
 	MinSEVASID    uint32 `json:"min_sev_asid"`    // ASIDs below it are for SEV-ES and SNP
@@ -40,6 +44,10 @@ func sevCapabilities(cpuid CPUID) SEVCapabilities {
 		SEV:          eax&(1<<1) != 0,
 		SEVES:        eax&(1<<3) != 0,
 		SNP:          eax&(1<<4) != 0,
+		SME:          eax&(1<<0) != 0,
+		VMPL:         eax&(1<<5) != 0,
+		VMPLs:        uint8(ebx >> 12 & 0xf),
+		SecureTSC:    eax&(1<<8) != 0,
 		PhysAddrBits: uint8(ebx >> 6 & 0x3f),
 		EncryptedVMs: ecx,
 		MinSEVASID:   edx,

@@ -17,6 +17,12 @@ import (
 type Root struct {
 	Dir   string // stands for "/"
 	CPUID CPUID  // nil: NativeCPUID
+	// Platform gives the answer to SNP_PLATFORM_STATUS, KVM what KVM offers; nil:
+	// /dev/sev and /dev/kvm of this machine are asked.
+	Platform func() ([]byte, error)
+	KVM      func() (KVMOffers, error)
+	// MSR gives a register of the first processor; nil: /dev/cpu/0/msr is read.
+	MSR func(number uint32) (uint64, error)
 }
 
 // Machine is what Probe found.
@@ -28,9 +34,28 @@ type Machine struct {
 	SEV     Device `json:"sev"` // /dev/sev, the AMD Secure Processor's host interface
 	// SMT reports simultaneous multithreading in use: a guest policy must then
 	// allow it (bit 16).
-	SMT     bool    `json:"smt"`
-	Process Process `json:"process"`
-	Checks  []Check `json:"checks"`
+	SMT       bool         `json:"smt"`
+	Registers Registers    `json:"registers"`
+	Platform  Platform     `json:"platform"`
+	Offers    KVMOffers    `json:"kvm_offers"`
+	IOMMU     IOMMU        `json:"iommu"`
+	Config    KernelConfig `json:"kernel_config"`
+	ASIDs     ASIDs        `json:"asids"`
+	FreeMiB   int          `json:"free_mib"` // memory that can be had without swapping; 0: not known
+	Process   Process      `json:"process"`
+	Checks    []Check      `json:"checks"`
+
+	kernelLog    []byte
+	kernelLogErr error
+}
+
+// ASIDs counts address space identifiers of SEV-ES and SNP guests, as the misc
+// controller of control groups does (Documentation/admin-guide/cgroup-v2.rst).
+type ASIDs struct {
+	Known bool `json:"known"` // Capacity is
+	Used  int  `json:"used"`  // -1: not told
+	// Capacity is how many there are.
+	Capacity int `json:"capacity"`
 }
 
 // CPU is the processor, from CPUID and the first one in /proc/cpuinfo.
@@ -58,6 +83,11 @@ type Kernel struct {
 	// SNPParam is kvm_amd's parameter sev_snp: "Y", "N", or empty where
 	// this kernel has none.
 	SNPParam string `json:"kvm_amd_sev_snp"`
+	// SEVParam, SEVESParam and DebugSwap are further parameters of kvm_amd, in the same
+	// form.
+	SEVParam   string `json:"kvm_amd_sev"`
+	SEVESParam string `json:"kvm_amd_sev_es"`
+	DebugSwap  string `json:"kvm_amd_debug_swap"`
 	// UserNotif reports that seccomp filters may hand system calls to another
 	// process.
 	UserNotif bool `json:"seccomp_user_notif"`
@@ -76,6 +106,7 @@ type Device struct {
 	Present bool   `json:"present"`
 	Usable  bool   `json:"usable"`          // this process may open it for reading and writing
 	Error   string `json:"error,omitempty"` // why not
+	Mode    string `json:"mode,omitempty"`  // permissions of one that does not open, as ls shows them
 }
 
 // Process is what this process may do, and so QEMU started from it.
@@ -84,6 +115,8 @@ type Process struct {
 	Seccomp        int  `json:"seccomp"`
 	SeccompFilters int  `json:"seccomp_filters"`
 	CapSysPtrace   bool `json:"cap_sys_ptrace"`
+	// MemLock is the soft limit of locked memory, "unlimited" or bytes; empty: not known.
+	MemLock string `json:"memlock"`
 }
 
 // Probe looks at the machine. It always returns a Machine: what cannot be
@@ -101,7 +134,17 @@ func Probe(ctx context.Context, root Root) *Machine {
 		SEV:     p.device("dev/sev"),
 		SMT:     p.word("sys/devices/system/cpu/smt/active") == "1",
 		Process: p.process(),
+
+		Registers: p.registers(),
+		Platform:  p.platform(),
+		Offers:    p.offers(),
+		IOMMU:     p.iommu(),
+		ASIDs:     p.asids(),
+		// "MemAvailable:  1234 kB" (proc_meminfo(5)).
+		FreeMiB: number(strings.TrimSuffix(field(p.read("proc/meminfo"), "MemAvailable"), " kB")) >> 10,
 	}
+	m.Config = p.kernelConfig(m.Kernel.Release)
+	m.kernelLog, m.kernelLogErr = p.kernelLog()
 	m.Checks = m.check(m.hardware())
 	return m
 }
@@ -173,6 +216,9 @@ func (p probe) kernel() Kernel {
 		Release:     p.word("proc/sys/kernel/osrelease"),
 		CmdLine:     p.word("proc/cmdline"),
 		SNPParam:    p.word("sys/module/kvm_amd/parameters/sev_snp"),
+		SEVParam:    p.word("sys/module/kvm_amd/parameters/sev"),
+		SEVESParam:  p.word("sys/module/kvm_amd/parameters/sev_es"),
+		DebugSwap:   p.word("sys/module/kvm_amd/parameters/debug_swap"),
 		PtraceScope: -1,
 	}
 	if n, err := fmt.Sscanf(k.Release, "%d.%d", &k.Major, &k.Minor); n != 2 || err != nil {
@@ -201,11 +247,11 @@ func (p probe) device(name string) Device {
 		f.Close()
 		return Device{Present: true, Usable: true}
 	}
-	var path *fs.PathError
-	if errors.As(err, &path) {
-		err = path.Err
+	d := Device{Present: !errors.Is(err, fs.ErrNotExist), Error: reasonOf(err)}
+	if st, err := os.Stat(p.path(name)); err == nil {
+		d.Mode = st.Mode().String()
 	}
-	return Device{Present: !errors.Is(err, fs.ErrNotExist), Error: err.Error()}
+	return d
 }
 
 func (p probe) process() Process {
@@ -216,5 +262,49 @@ func (p probe) process() Process {
 		Seccomp:        number(field(status, "Seccomp")),
 		SeccompFilters: number(field(status, "Seccomp_filters")),
 		CapSysPtrace:   caps&(1<<capSysPtrace) != 0,
+		MemLock:        memLock(p.read("proc/self/limits")),
 	}
+}
+
+// memLock finds the soft limit in /proc/self/limits (proc_pid_limits(5)).
+func memLock(limits string) string {
+	for line := range strings.Lines(limits) {
+		if rest, ok := strings.CutPrefix(line, "Max locked memory"); ok {
+			if f := strings.Fields(rest); len(f) > 0 {
+				return f[0]
+			}
+		}
+	}
+	return ""
+}
+
+// asids reads the line "sev_es N" of misc.capacity and misc.current.
+func (p probe) asids() ASIDs {
+	count := func(file string) (int, bool) {
+		for line := range strings.Lines(p.read("sys/fs/cgroup/" + file)) {
+			if f := strings.Fields(line); len(f) == 2 && f[0] == "sev_es" {
+				n, err := strconv.Atoi(f[1])
+				return n, err == nil
+			}
+		}
+		return 0, false
+	}
+	capacity, ok := count("misc.capacity")
+	if !ok {
+		return ASIDs{Used: -1}
+	}
+	used, ok := count("misc.current")
+	if !ok {
+		used = -1
+	}
+	return ASIDs{true, used, capacity}
+}
+
+// reasonOf leaves out of an error which file it is about.
+func reasonOf(err error) string {
+	var path *fs.PathError
+	if errors.As(err, &path) {
+		return path.Err.Error()
+	}
+	return err.Error()
 }

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/snplaunch/snplaunch/guest"
+	"github.com/snplaunch/snplaunch/host"
 	"github.com/snplaunch/snplaunch/report"
 	"github.com/snplaunch/snplaunch/sim/kvm"
 	"github.com/snplaunch/snplaunch/sim/psp"
@@ -26,6 +27,12 @@ type Options struct {
 	// KeyPassword, when set, gives the password of a key file that turns out
 	// to be encrypted.
 	KeyPassword func(path string) ([]byte, error)
+	// Conditions are what the launch meets on this machine, for BackendSNP; the
+	// software host's own are known.
+	Conditions host.Conditions
+	// Force launches although something was found that stands in the way: to see what
+	// QEMU, KVM and the firmware say of it.
+	Force bool
 	// LaunchOnly stops after SNP_LAUNCH_FINISH: nothing is booted.
 	LaunchOnly bool
 	// Console, Stdout and Stderr take what the guest's serial port and its

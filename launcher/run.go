@@ -102,6 +102,12 @@ func (r *run) prepare(launch bool) error {
 		inputs.Close()
 		return err
 	}
+	if launch {
+		if err := r.preflight(); err != nil {
+			inputs.Close()
+			return err
+		}
+	}
 	r.res.Computed, r.res.computed = r.measured.LaunchDigest, r.measured.Updates()
 	sum, err := inputs.Firmware.SHA256()
 	if err != nil {

@@ -87,7 +87,7 @@ func init() {
 		{"sim", "the software SNP host: exec, replay, root", "exec [flags] -- COMMAND… | replay FILE [flags] | root", simVerb},
 		{"diagnose", "why a launch failed: reads logs", "--log FILE|-", diagnoseVerb},
 		{"setup", "fetch QEMU, firmware and kernel where they are missing, build the initramfs", "[flags]", setupVerb},
-		{"doctor", "what this machine can do, and what to do about what it cannot", "[flags]", doctorVerb},
+		{"doctor", "what this machine can do, and what to do about what it cannot; whether a launch can work", "[guest.yaml] [flags] [-- QEMU COMMAND…]", doctorVerb},
 		{"completion", "print a completion script", "bash|zsh|fish", completionVerb},
 		{"version", "print the version", "", versionVerb},
 	}

@@ -23,6 +23,7 @@ func runVerb(e *env, args []string) error {
 	backend := fs.String("backend", "auto", "`auto|snp|sim`: this machine's Secure Processor or the software SNP host")
 	hardware := fs.Bool("require-hardware", false, "fail where the launch would be simulated")
 	qemu := fs.String("qemu", "", "`FILE`: qemu-system-x86_64")
+	force := fs.Bool("force", false, "launch although something stands in the way, to see what QEMU and the firmware say of it")
 	dryRun := fs.Bool("dry-run", false, "print the QEMU command instead of running it")
 	asJSON := fs.Bool("json", false, "print the result as an object")
 	exitGuest := fs.Bool("exit-guest", false, "exit with the guest command's code")
@@ -78,7 +79,7 @@ func runVerb(e *env, args []string) error {
 		}
 		return idPassword.of(e, path)()
 	}
-	o := launcher.Options{KeyPassword: password, Backend: chosen, QEMU: found.QEMU.Path, CBitPos: int(host.CBitPos()), DataDir: data,
+	o := launcher.Options{KeyPassword: password, Backend: chosen, QEMU: found.QEMU.Path, CBitPos: int(host.CBitPos()), DataDir: data, Conditions: machine.Conditions(), Force: *force,
 		Stdout: e.stdout, Stderr: e.stderr}
 	if *dryRun {
 		line, err := launcher.CommandLine(g, o)

@@ -141,6 +141,15 @@ func (p Profile) policyMask(c psp.Config) snp.GuestPolicy {
 	return mask
 }
 
+// PolicyBits are the policy bits that KVM_X86_SNP_POLICY_BITS tells on a platform; 0
+// where this kernel has no such attribute.
+func (p Profile) PolicyBits(c psp.Config) snp.GuestPolicy {
+	if !p.policyBits {
+		return 0
+	}
+	return p.policyMask(c)
+}
+
 // policyRefused says whether KVM_SEV_SNP_LAUNCH_START is EINVAL for its policy.
 func (p Profile) policyRefused(policy snp.GuestPolicy, c psp.Config) bool {
 	switch {
