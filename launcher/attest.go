@@ -1,49 +1,49 @@
 package launcher
 
 import (
-	"github.com/snplaunch/snplaunch/agent"
+	"fmt"
+
 	"github.com/snplaunch/snplaunch/report"
+	"github.com/snplaunch/snplaunch/report/bundle"
 	"github.com/snplaunch/snplaunch/snp"
 )
 
 // judge verifies a report and holds it against what was launched. It gives what
-// does not hold, which is the result's failure too where it is the first.
-func (r *run) judge(sent *agent.Report, n snp.ReportData) error {
+// does not hold, which is the result's failure too where it is the first. n is the
+// report data that was asked for, over s.
+func (r *run) judge(in *received, n snp.ReportData, s *bundle.Statement) error {
 	invalid := func(err error) error {
 		r.res.fail(VerdictReportInvalid, err.Error(), "")
 		return err
 	}
-	raw := append([]byte(nil), sent.Raw...)
-	if r.o.Hooks.Report != nil {
-		r.o.Hooks.Report(raw)
-	}
 	if r.o.Hooks.ExpectNonce != nil {
 		r.o.Hooks.ExpectNonce(&n)
 	}
-	certificates := append([]byte(nil), sent.Certs...)
-	if r.o.Hooks.Certificates != nil {
-		r.o.Hooks.Certificates(certificates)
-	}
-	r.res.Report, r.res.Certificates = raw, certificates
-	parsed, err := snp.ParseReport(raw)
+	r.res.ReportData = &n
+	r.res.Report, r.res.Certificates, r.res.evidence = in.raw, in.table, evidence{}
+	parsed, err := snp.ParseReport(in.raw)
 	if err != nil {
 		return invalid(err)
 	}
 	r.res.Reported = &parsed.Measurement
 
-	chain, err := report.ParseCertTable(certificates)
-	if err != nil {
-		return invalid(err)
+	if in.err != nil {
+		return invalid(in.err)
 	}
-	opts := report.Options{Roots: report.AMDRoots()}
+	opts := report.Options{Roots: report.AMDRoots(), RevocationLists: in.found.Lists}
 	if r.sim != nil && !r.o.Hooks.TrustAMDOnly {
 		r.res.Trusted = r.sim.platform.Fingerprint()
 		opts.TrustSimulated = r.res.Trusted
 	}
-	if _, err := report.Verify(raw, chain, opts); err != nil {
+	v, err := report.Verify(in.raw, in.found.Chain, opts)
+	if err != nil {
+		for _, m := range in.found.Missing {
+			err = fmt.Errorf("%w\n%s", err, m)
+		}
 		return invalid(err)
 	}
-	r.res.ReportVerified = true
+	r.res.ReportVerified, r.res.CertificateOrigins, r.res.RevocationLists = true, in.found.Origins, v.Lists
+	r.res.evidence = evidence{s, in.found.Chain, in.found.Lists, in.found.NoList, opts}
 	if parsed.Measurement != r.res.Computed {
 		return r.mismatch("reported", parsed.Measurement)
 	}

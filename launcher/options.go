@@ -7,6 +7,7 @@ import (
 	"github.com/snplaunch/snplaunch/guest"
 	"github.com/snplaunch/snplaunch/host"
 	"github.com/snplaunch/snplaunch/report"
+	"github.com/snplaunch/snplaunch/report/certs"
 	"github.com/snplaunch/snplaunch/sim/kvm"
 	"github.com/snplaunch/snplaunch/sim/psp"
 	"github.com/snplaunch/snplaunch/snp"
@@ -40,6 +41,11 @@ type Options struct {
 	Console, Stdout, Stderr io.Writer
 	// Shared, when set, is what this launch has in common with others.
 	Shared *Shared
+	// Certs finds certificates that do not come with the guest's report, and revocation
+	// lists; nil: only what comes with it, and AMD's own authorities.
+	Certs *certs.Finder
+	// Tool names the program in evidence bundles, "snplaunch 1.0"; empty: this module.
+	Tool string
 	// Simulation says which machine the software host is, for BackendSim.
 	Simulation Simulation
 	// Progress, when set, is told what is being done.

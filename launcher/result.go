@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/snplaunch/snplaunch/guest"
+	"github.com/snplaunch/snplaunch/report"
+	"github.com/snplaunch/snplaunch/report/certs"
 	"github.com/snplaunch/snplaunch/snp"
 )
 
@@ -40,19 +42,25 @@ type Result struct {
 	Launched       *snp.LaunchDigest `json:"launched"` // what the software host heard; null on hardware
 	Reported       *snp.LaunchDigest `json:"reported"` // MEASUREMENT of the report
 	ReportVerified bool              `json:"report_verified"`
-	QEMUVersion    string            `json:"qemu_version"`
-	FirmwareSHA256 string            `json:"firmware_sha256"`
-	VCPUs          int               `json:"vcpus"`
-	CPU            string            `json:"cpu"`
-	HostKernel     string            `json:"host_kernel"` // profile that the computed digest assumes
-	Policy         string            `json:"policy"`
-	HostData       *snp.HostData     `json:"host_data"`
-	IDKeyDigest    *snp.KeyDigest    `json:"id_key_digest"`
-	AuthorDigest   *snp.KeyDigest    `json:"author_key_digest"`
-	GuestExit      *int              `json:"guest_exit"` // null when nothing was run
-	DurationMS     map[string]int64  `json:"duration_ms"`
-	Stages         []Stage           `json:"stages"`
-	Error          *Failure          `json:"error,omitempty"`
+	// ReportData is what the report was asked with: the nonce.
+	ReportData *snp.ReportData `json:"report_data"`
+	// CertificateOrigins says where the certificates are from that the report was verified
+	// with, and RevocationLists in which lists they were looked for.
+	CertificateOrigins []certs.Origin          `json:"certificates,omitempty"`
+	RevocationLists    []report.RevocationList `json:"revocation_lists,omitempty"`
+	QEMUVersion        string                  `json:"qemu_version"`
+	FirmwareSHA256     string                  `json:"firmware_sha256"`
+	VCPUs              int                     `json:"vcpus"`
+	CPU                string                  `json:"cpu"`
+	HostKernel         string                  `json:"host_kernel"` // profile that the computed digest assumes
+	Policy             string                  `json:"policy"`
+	HostData           *snp.HostData           `json:"host_data"`
+	IDKeyDigest        *snp.KeyDigest          `json:"id_key_digest"`
+	AuthorDigest       *snp.KeyDigest          `json:"author_key_digest"`
+	GuestExit          *int                    `json:"guest_exit"` // null when nothing was run
+	DurationMS         map[string]int64        `json:"duration_ms"`
+	Stages             []Stage                 `json:"stages"`
+	Error              *Failure                `json:"error,omitempty"`
 
 	// Report is the raw attestation report and Certificates its certificate
 	// table, where the guest sent them.
@@ -70,6 +78,7 @@ type Result struct {
 	started            time.Time
 	guest              *guest.Guest
 	computed, launched []snp.Update
+	evidence           evidence
 }
 
 // Failure says why there is no match.
@@ -91,8 +100,9 @@ type Stage struct {
 }
 
 // stage notes that a part of the run ends now.
-func (r *Result) stage(name string, since time.Time) {
-	now := time.Now()
+func (r *Result) stage(name string, since time.Time) { r.stageUntil(name, since, time.Now()) }
+
+func (r *Result) stageUntil(name string, since, now time.Time) {
 	r.DurationMS[name] += now.Sub(since).Milliseconds()
 	r.Stages = append(r.Stages, Stage{name, since.Sub(r.started).Milliseconds(), now.Sub(r.started).Milliseconds()})
 }
@@ -140,6 +150,9 @@ func (r *Result) Table() string {
 		line("signature", "NOT accepted")
 	default:
 		line("signature", "-")
+	}
+	if s := r.revocation(); r.ReportVerified && s != "" {
+		line("revocation", "%s", s)
 	}
 	line("policy", "%s", r.Policy)
 	switch {

@@ -2,7 +2,6 @@ package launcher
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -264,13 +263,6 @@ func (r *run) close() error {
 		}
 	}
 	return errs.ErrorOrNil()
-}
-
-// nonce makes REPORT_DATA that no earlier report can hold.
-func nonce() (snp.ReportData, error) {
-	var n snp.ReportData
-	_, err := rand.Read(n[:])
-	return n, err
 }
 
 func qemuVersion(v *vm) string {

@@ -256,7 +256,7 @@ func (s *Session) talk(ctx context.Context, do func(context.Context, *agent.Clie
 // report of the one before, and none takes back what an earlier one found.
 func (s *Session) Attest(ctx context.Context) error {
 	r := s.r
-	n, err := nonce()
+	n, statement, err := r.nonce()
 	if err != nil {
 		return err
 	}
@@ -267,15 +267,19 @@ func (s *Session) Attest(ctx context.Context) error {
 		sent, err = c.Attest(ctx, n, true)
 		return err
 	})
+	attested := time.Now()
+	var in *received
+	if err == nil {
+		in = r.receive(ctx, sent)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err != nil {
 		return s.failed(ctx, "the guest sent no report", err)
 	}
-	r.res.stage("attest", since)
-	verify := time.Now()
-	failure := r.judge(sent, n)
-	r.res.stage("verify", verify)
+	r.res.stageUntil("attest", since, attested)
+	failure := r.judge(in, n, statement)
+	r.res.stage("verify", attested)
 	if failure != nil {
 		return failure
 	}

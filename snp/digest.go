@@ -75,6 +75,9 @@ func (d *HostData) UnmarshalText(text []byte) error {
 	return decodeHex(d[:], string(text), "host data")
 }
 
+// MarshalText makes report data appear as hexadecimal in JSON and YAML.
+func (d ReportData) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+
 // ParseLaunchDigest reads 96 hexadecimal digits of either case. Other forms, as
 // other tools print them, are for idblock.ParseLaunchDigest.
 func ParseLaunchDigest(s string) (LaunchDigest, error) {

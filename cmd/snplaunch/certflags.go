@@ -9,6 +9,7 @@ import (
 
 	"github.com/snplaunch/snplaunch/images"
 	"github.com/snplaunch/snplaunch/internal/suggest"
+	"github.com/snplaunch/snplaunch/launcher"
 	"github.com/snplaunch/snplaunch/report"
 	"github.com/snplaunch/snplaunch/report/certs"
 )
@@ -83,14 +84,24 @@ func (c *certFlags) verify(e *env, r *report.Received, trustSimulated string) (*
 }
 
 // checkLists is --require-crl.
-func (c *certFlags) checkLists(v *verified) error {
+func (c *certFlags) checkLists(v *verified) error { return c.current(v.Lists, ": "+v.found.NoList) }
+
+// checkRun is --require-crl of a run whose report was verified.
+func (c *certFlags) checkRun(res *launcher.Result) error {
+	if !res.ReportVerified {
+		return nil
+	}
+	return c.current(res.RevocationLists, "")
+}
+
+func (c *certFlags) current(lists []report.RevocationList, why string) error {
 	if !c.requireList {
 		return nil
 	}
-	if len(v.Lists) == 0 {
-		return fmt.Errorf("--require-crl: the report is good, but there is no revocation list: %s", v.found.NoList)
+	if len(lists) == 0 {
+		return fmt.Errorf("--require-crl: the report is good, but there is no revocation list%s", why)
 	}
-	for _, l := range v.Lists {
+	for _, l := range lists {
 		if l.Stale {
 			return fmt.Errorf("--require-crl: the report is good, but the revocation list is not current: %s", l)
 		}

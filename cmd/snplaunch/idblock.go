@@ -46,7 +46,10 @@ type namedFile struct {
 
 // writeTogether writes all files or none: under temporary names first, then
 // renamed. It writes over what is there.
-func writeTogether(files ...namedFile) error {
+func writeTogether(files ...namedFile) error { return writeWithMode(0o644, files...) }
+
+// writeWithMode is writeTogether for files of that mode.
+func writeWithMode(mode os.FileMode, files ...namedFile) error {
 	var made []string
 	undo := func(err error) error {
 		for _, m := range made {
@@ -59,7 +62,7 @@ func writeTogether(files ...namedFile) error {
 		if err == nil {
 			made = append(made, tmp.Name())
 			_, err = tmp.Write(f.data)
-			err = errors.Join(err, tmp.Chmod(0o644), tmp.Close())
+			err = errors.Join(err, tmp.Chmod(mode), tmp.Close())
 		}
 		if err != nil {
 			return undo(fmt.Errorf("writing %s: %w", f.path, err))

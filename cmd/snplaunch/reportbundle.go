@@ -1,10 +1,12 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
 
+	"github.com/snplaunch/snplaunch/launcher"
 	"github.com/snplaunch/snplaunch/report"
 	"github.com/snplaunch/snplaunch/report/bundle"
 	"github.com/snplaunch/snplaunch/report/certs"
@@ -97,5 +99,34 @@ func (e *env) verifyBundle(path, trustSimulated string, cf *certFlags, want *rep
 	for _, in := range s.Inputs {
 		fmt.Fprintf(e.stdout, "  %s: sha256 %x, %d bytes\n", in.Name, in.SHA256, in.Size)
 	}
+	return nil
+}
+
+// evidence writes the bundle of a run, where a file is named and the run was a match. Only
+// its owner can read the file: the description within has the command's environment.
+func (e *env) evidence(res *launcher.Result, path string) error {
+	if path == "" {
+		return nil
+	}
+	b, err := res.Bundle()
+	if errors.Is(err, launcher.ErrNoEvidence) {
+		fmt.Fprintf(e.stderr, "snplaunch: %s was not written: %v\n", path, err)
+		return nil // the run's own outcome says that it was no match
+	}
+	if err != nil {
+		return err
+	}
+	data, err := b.Bytes()
+	if err != nil {
+		return err
+	}
+	if err := writeWithMode(0o600, namedFile{path, data}); err != nil {
+		return err
+	}
+	again := []string{"snplaunch", "report", "verify", "--bundle", path}
+	if res.Simulated {
+		again = append(again, "--trust-simulated", res.Trusted)
+	}
+	fmt.Fprintf(e.stderr, "snplaunch: evidence: %s\n", shellQuote(again))
 	return nil
 }

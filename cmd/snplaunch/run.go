@@ -28,6 +28,8 @@ func runVerb(e *env, args []string) error {
 	asJSON := fs.Bool("json", false, "print the result as an object")
 	exitGuest := fs.Bool("exit-guest", false, "exit with the guest command's code")
 	quiet := fs.Bool("quiet", false, "do not show the guest's console")
+	cf := addCertFlags(fs)
+	bundleFile := fs.String("bundle", "", "`FILE`: write the evidence of a match there, for report verify --bundle; it holds the description with the command's environment")
 	keep := fs.String("keep", "failed", "`failed|always|never`: which runs leave a folder with all that is needed to look into them")
 	artefacts := fs.String("artefacts", "", "`DIR`: where those folders are made (default: snplaunch/runs in your state folder, the newest 20)")
 	idPassword, authorPassword := addPasswordFlags(fs, "", "the ID key"), addPasswordFlags(fs, "author-", "the author key")
@@ -79,8 +81,12 @@ func runVerb(e *env, args []string) error {
 		}
 		return idPassword.of(e, path)()
 	}
+	finder, err := cf.finder(e)
+	if err != nil {
+		return err
+	}
 	o := launcher.Options{KeyPassword: password, Backend: chosen, QEMU: found.QEMU.Path, CBitPos: int(host.CBitPos()), DataDir: data, Conditions: machine.Conditions(), Force: *force,
-		Stdout: e.stdout, Stderr: e.stderr}
+		Stdout: e.stdout, Stderr: e.stderr, Certs: finder, Tool: "snplaunch " + versionName()}
 	if *dryRun {
 		line, err := launcher.CommandLine(g, o)
 		if err != nil {
@@ -117,7 +123,14 @@ func runVerb(e *env, args []string) error {
 	} else {
 		fmt.Fprint(e.stdout, res.Table())
 	}
-	return runOutcome(res, *exitGuest)
+	evidence := e.evidence(res, *bundleFile)
+	if err := runOutcome(res, *exitGuest); err != nil {
+		return err
+	}
+	if err := cf.checkRun(res); err != nil {
+		return err
+	}
+	return evidence
 }
 
 // keptRuns is how many folders the state folder holds.
