@@ -78,6 +78,15 @@ func (d *HostData) UnmarshalText(text []byte) error {
 // MarshalText makes report data appear as hexadecimal in JSON and YAML.
 func (d ReportData) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
 
+// UnmarshalText reads 96 hexadecimal digits.
+func (d *KeyDigest) UnmarshalText(text []byte) error { return decodeHex(d[:], string(text), "key digest") }
+
+// UnmarshalText reads 64 hexadecimal digits.
+func (d *HostData) UnmarshalText(text []byte) error { return decodeHex(d[:], string(text), "host data") }
+
+// UnmarshalText reads 128 hexadecimal digits.
+func (d *ReportData) UnmarshalText(text []byte) error { return decodeHex(d[:], string(text), "report data") }
+
 // ParseLaunchDigest reads 96 hexadecimal digits of either case. Other forms, as
 // other tools print them, are for idblock.ParseLaunchDigest.
 func ParseLaunchDigest(s string) (LaunchDigest, error) {
