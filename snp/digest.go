@@ -81,9 +81,6 @@ func (d ReportData) MarshalText() ([]byte, error) { return []byte(d.String()), n
 // UnmarshalText reads 96 hexadecimal digits.
 func (d *KeyDigest) UnmarshalText(text []byte) error { return decodeHex(d[:], string(text), "key digest") }
 
-// UnmarshalText reads 64 hexadecimal digits.
-func (d *HostData) UnmarshalText(text []byte) error { return decodeHex(d[:], string(text), "host data") }
-
 // UnmarshalText reads 128 hexadecimal digits.
 func (d *ReportData) UnmarshalText(text []byte) error { return decodeHex(d[:], string(text), "report data") }
 
