@@ -1,8 +1,6 @@
 package launcher
 
 import (
-	"fmt"
-
 	"github.com/snplaunch/snplaunch/report"
 	"github.com/snplaunch/snplaunch/report/bundle"
 	"github.com/snplaunch/snplaunch/snp"
@@ -37,10 +35,7 @@ func (r *run) judge(in *received, n snp.ReportData, s *bundle.Statement) error {
 	}
 	v, err := report.Verify(in.raw, in.found.Chain, opts)
 	if err != nil {
-		for _, m := range in.found.Missing {
-			err = fmt.Errorf("%w\n%s", err, m)
-		}
-		return invalid(err)
+		return invalid(in.found.Explain(err))
 	}
 	r.res.ReportVerified, r.res.CertificateOrigins, r.res.RevocationLists = true, in.found.Origins, v.Lists
 	r.res.evidence = evidence{s, in.found.Chain, in.found.Lists, in.found.NoList, opts}

@@ -79,10 +79,14 @@ func (d *HostData) UnmarshalText(text []byte) error {
 func (d ReportData) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
 
 // UnmarshalText reads 96 hexadecimal digits.
-func (d *KeyDigest) UnmarshalText(text []byte) error { return decodeHex(d[:], string(text), "key digest") }
+func (d *KeyDigest) UnmarshalText(text []byte) error {
+	return decodeHex(d[:], string(text), "key digest")
+}
 
 // UnmarshalText reads 128 hexadecimal digits.
-func (d *ReportData) UnmarshalText(text []byte) error { return decodeHex(d[:], string(text), "report data") }
+func (d *ReportData) UnmarshalText(text []byte) error {
+	return decodeHex(d[:], string(text), "report data")
+}
 
 // ParseLaunchDigest reads 96 hexadecimal digits of either case. Other forms, as
 // other tools print them, are for idblock.ParseLaunchDigest.

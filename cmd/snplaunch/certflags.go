@@ -74,10 +74,7 @@ func (c *certFlags) verify(e *env, r *report.Received, trustSimulated string) (*
 	}
 	v, err := report.Verify(r.Raw, found.Chain, report.Options{Roots: report.AMDRoots(), TrustSimulated: trustSimulated, RevocationLists: found.Lists})
 	if err != nil {
-		for _, m := range found.Missing {
-			err = fmt.Errorf("%w\n%s", err, m)
-		}
-		return nil, err
+		return nil, found.Explain(err)
 	}
 	out := &verified{v, found}
 	return out, c.checkLists(out)

@@ -41,6 +41,17 @@ type Found struct {
 	NoList string
 }
 
+// Explain adds what is missing to a verdict that may be for that, a line each.
+func (f *Found) Explain(err error) error {
+	if !errors.Is(err, report.ErrChain) {
+		return err
+	}
+	for _, m := range f.Missing {
+		err = fmt.Errorf("%w\n%s", err, m)
+	}
+	return err
+}
+
 // Origin is where a certificate is from.
 type Origin struct {
 	Name string `json:"name"` // "VCEK", "ASK", "CRL"…
