@@ -19,6 +19,8 @@ type inquiry struct {
 // inquiries makes the flags of all of them.
 var inquiries = []func(fs *flag.FlagSet) inquiry{
 	logInquiry,
+	recordInquiry,
+	saveAreaInquiry,
 }
 
 func diagnoseVerb(e *env, args []string) error {

@@ -157,9 +157,9 @@ func (r *recording) summarise(say func(string, ...any)) {
 		l := &r.file.Launches[i]
 		how := "no launch command was heard"
 		if at := l.Last(); at >= 0 {
-			how = l.Calls[at].With.Name() + ": " + l.Calls[at].Result.Describe()
+			how = commandName(l.Calls[at].With) + ": " + l.Calls[at].Result.Describe()
 		}
-		say("launch %d, %d vCPUs: %s", i+1, len(l.VCPUs), how)
+		say("launch %d, %s: %s", i+1, counted(len(l.VCPUs), "vCPU"), how)
 	}
 	say("recorded in %s; `snplaunch diagnose %s` explains it", r.path, r.path)
 }

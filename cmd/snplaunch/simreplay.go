@@ -129,11 +129,11 @@ func printReplay(e *env, n int, l *record.Launch, r *replay.Result) {
 	p := func(name, format string, args ...any) {
 		fmt.Fprintf(e.stdout, "%-11s %s\n", name, fmt.Sprintf(format, args...))
 	}
-	p("launch", "%d, %d vCPUs, SIMULATED", n, len(l.VCPUs))
+	p("launch", "%d, %s, SIMULATED", n, counted(len(l.VCPUs), "vCPU"))
 	here := &record.Result{Errno: r.Errno, FWError: r.FWError, From: record.FromHost}
 	p("here", "%s %s", r.Command, here.Describe())
 	at := l.Last()
-	p("recorded", "%s %s", l.Calls[at].With.Name(), l.Calls[at].Result.Describe())
+	p("recorded", "%s %s", commandName(l.Calls[at].With), l.Calls[at].Result.Describe())
 	if r.LaunchDigest != nil {
 		p("digest", "%s", r.LaunchDigest)
 	}

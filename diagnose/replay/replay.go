@@ -36,6 +36,9 @@ type Result struct {
 // ErrNoLaunch is for a launch in which no launch command was heard.
 var ErrNoLaunch = errors.New("no launch command was heard")
 
+// ErrNoRegisters is for a record that has neither registers nor memory slots.
+var ErrNoRegisters = errors.New("the record was read from QEMU's trace or a report of launches, which do not have the calls that a launch is made with")
+
 // Launch makes one launch of a record on a host. host makes that host with the options
 // that it is given: Observe is Launch's own.
 func Launch(f *record.File, l *record.Launch, host func(observe func(kvm.Event)) *kvm.Host) (*Result, error) {
@@ -44,6 +47,9 @@ func Launch(f *record.File, l *record.Launch, host func(observe func(kvm.Event))
 	}
 	if l.Last() < 0 {
 		return nil, ErrNoLaunch
+	}
+	if f.Source == record.SourceTrace || f.Source == record.SourceReport {
+		return nil, ErrNoRegisters
 	}
 	r := &player{file: f, launch: l, result: &Result{}, caller: newCaller(f.Pages)}
 	h := host(func(ev kvm.Event) {

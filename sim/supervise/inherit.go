@@ -3,7 +3,6 @@ package supervise
 import (
 	"os"
 	"os/signal"
-	"strconv"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -24,38 +23,23 @@ var ignored = func() (out []int) {
 }()
 
 // inheritedFiles gives copies of the descriptors from 3 on that this process was
-// started with, nil for a number that it was not: all that Go opens is closed on exec.
-func inheritedFiles() []*os.File {
-	var out []*os.File
-	entries, err := os.ReadDir("/proc/self/fd")
-	if err != nil {
-		return nil
-	}
-	for _, e := range entries {
-		fd, err := strconv.Atoi(e.Name())
-		if err != nil || fd <= stderrFD {
-			continue
-		}
+// started with, to the first number that is free: there the guard's socket goes. Those above it
+// a child gets anyhow, as nothing closes them; all that Go opens is closed on exec.
+func inheritedFiles() (out []*os.File) {
+	for fd := stderrFD + 1; ; fd++ {
 		if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != nil || flags&unix.FD_CLOEXEC != 0 {
-			continue
+			return out
 		}
 		own, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
 		if err != nil {
-			continue
+			return out
 		}
-		slot := fd - stderrFD - 1
-		for len(out) <= slot {
-			out = append(out, nil)
-		}
-		out[slot] = os.NewFile(uintptr(own), "inherited")
+		out = append(out, os.NewFile(uintptr(own), "inherited"))
 	}
-	return out
 }
 
 func closeFiles(files []*os.File) {
 	for _, f := range files {
-		if f != nil {
-			f.Close()
-		}
+		f.Close()
 	}
 }
