@@ -86,6 +86,7 @@ func init() {
 		{"e2e", "a matrix of launches: merge, compare and report its results", "merge|diff|report …", e2eVerb},
 		{"sim", "the software SNP host: exec, replay, root", "exec [flags] -- COMMAND… | replay FILE [flags] | root", simVerb},
 		{"diagnose", "why a launch failed: reads logs, records, QEMU's trace, dumps of save areas", "RECORD [guest.yaml] | --log FILE|-", diagnoseVerb},
+		{"explain", "what a word of SNP means: a status, an errno, a policy, a TCB, a GUID, …", "WORD… [--json]", explainVerb},
 		{"setup", "fetch QEMU, firmware and kernel where they are missing, build the initramfs", "[flags]", setupVerb},
 		{"doctor", "what this machine can do, and what to do about what it cannot; whether a launch can work", "[guest.yaml] [flags] [-- QEMU COMMAND…]", doctorVerb},
 		{"completion", "print a completion script", "bash|zsh|fish", completionVerb},
