@@ -17,6 +17,7 @@ import (
 	"github.com/snplaunch/snplaunch/guest"
 	"github.com/snplaunch/snplaunch/idblock"
 	"github.com/snplaunch/snplaunch/measure"
+	"github.com/snplaunch/snplaunch/ovmf"
 	"github.com/snplaunch/snplaunch/report"
 	"github.com/snplaunch/snplaunch/report/bundle"
 	"github.com/snplaunch/snplaunch/sim/psp"
@@ -332,9 +333,13 @@ func TestBundleOfALiar(t *testing.T) {
 		change func(*bundle.Statement)
 		says   string
 	}{
-		"not simulated":       {func(s *bundle.Statement) { s.Simulated = false }, "it says simulated: false"},
-		"description":         {func(s *bundle.Statement) { s.Description = "vcpus: [" }, "the description"},
-		"vCPUs":               {describe("vcpus: 3", "vcpus: 4"), "its list ends before vCPU 3 VMSA"},
+		"not simulated":   {func(s *bundle.Statement) { s.Simulated = false }, "it says simulated: false"},
+		"description":     {func(s *bundle.Statement) { s.Description = "vcpus: [" }, "the description"},
+		"vCPUs":           {describe("vcpus: 3", "vcpus: 4"), "its list ends before vCPU 3 VMSA"},
+		"countless vCPUs": {describe("vcpus: 3", "vcpus: 2000000000"), "too few for the save areas of 2000000000 vCPUs"},
+		"endless section": {func(s *bundle.Statement) {
+			s.Firmware.Sections = append([]ovmf.Section{{GPA: 0x10000000, Size: 0x8000000, Type: ovmf.SNPSecMem}}, s.Firmware.Sections...)
+		}, "too few for the firmware's sections"},
 		"fewer vCPUs":         {describe("vcpus: 3", "vcpus: 2"), "(vCPU 2 VMSA) is none of its description"},
 		"CPU":                 {describe("cpu: EPYC-v4", "cpu: EPYC-Genoa"), "is vCPU 0 VMSA (VMSA at"},
 		"command line":        {describe("panic=-1", "panic=-2"), "the SHA-256 of its command line is"},

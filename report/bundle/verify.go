@@ -194,6 +194,17 @@ func (s *Statement) measureAgain(g *guest.Guest) (*measure.Result, error) {
 	if got := measure.Fold(updates(s.Pages[:count])); got != s.Firmware.FirmwareDigest {
 		return nil, fmt.Errorf("its firmware's pages fold to %s, not to %s", got, s.Firmware.FirmwareDigest)
 	}
+	// What is made here is no longer than the list, whatever the description asks for.
+	rest := s.Pages[count:]
+	if g.VCPUs > len(rest) {
+		return nil, fmt.Errorf("its list has %d pages after the firmware's, too few for the save areas of %d vCPUs", len(rest), g.VCPUs)
+	}
+	room := uint64(len(rest)) * snp.PageSize
+	for _, section := range img.Sections {
+		if room -= min(room, uint64(section.Size)); room == 0 {
+			return nil, fmt.Errorf("its list has %d pages after the firmware's, too few for the firmware's sections", len(rest))
+		}
+	}
 	var table *hashes.Table
 	if g.UsesKernelHashes() {
 		table = &hashes.Table{Kernel: s.input(inputKernel).SHA256, Initrd: sha256.Sum256(nil), Cmdline: s.input(inputCmdline).SHA256}
@@ -205,7 +216,6 @@ func (s *Statement) measureAgain(g *guest.Guest) (*measure.Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	rest := s.Pages[count:]
 	for i, p := range rest {
 		switch {
 		case i == len(m.Pages):

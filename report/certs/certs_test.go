@@ -3,9 +3,14 @@ package certs
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"math/big"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -383,5 +388,96 @@ func TestLockHeedsContext(t *testing.T) {
 	cancel()
 	if _, err := f.lock(ctx); !errors.Is(err, context.Canceled) {
 		t.Errorf("%v", err)
+	}
+}
+
+// authority is an ARK of its own, which signs lists.
+type authority struct {
+	cert *x509.Certificate
+	key  *rsa.PrivateKey
+}
+
+func newAuthority(t testing.TB) *authority {
+	t.Helper()
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "ARK-Genoa"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign, BasicConstraintsValid: true, IsCA: true}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &authority{cert, key}
+}
+
+// list is one that was signed before now and names the next one after it.
+func (a *authority) list(t testing.TB, before, after time.Duration) []byte {
+	t.Helper()
+	now := time.Now()
+	der, err := x509.CreateRevocationList(rand.Reader, &x509.RevocationList{Number: big.NewInt(1), ThisUpdate: now.Add(-before), NextUpdate: now.Add(after)}, a.cert, a.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return der
+}
+
+// The cache's list is used while it is current; then the service is asked, and where that
+// has none, or must not be asked, the stale one is better than nothing.
+func TestRevocationLists(t *testing.T) {
+	ark, other := newAuthority(t), newAuthority(t)
+	current, stale, newer := ark.list(t, time.Hour, time.Hour), ark.list(t, 48*time.Hour, -24*time.Hour), ark.list(t, time.Minute, time.Hour)
+	for name, c := range map[string]struct {
+		kept    []byte
+		serves  []byte // nil: an error
+		offline bool
+		want    []byte
+		from    string
+		asked   int
+		why     string
+	}{
+		"nothing kept":        {nil, newer, false, newer, fromKDS, 1, ""},
+		"current":             {current, newer, false, current, fromCache, 0, ""},
+		"stale":               {stale, newer, false, newer, fromKDS, 1, ""},
+		"stale, offline":      {stale, newer, true, stale, fromCache, 0, ""},
+		"stale, no answer":    {stale, nil, false, stale, fromCache, 1, ""},
+		"stale served":        {nil, stale, false, stale, fromKDS, 1, ""},
+		"garbage kept":        {[]byte("x"), newer, false, newer, fromKDS, 1, ""},
+		"another's kept":      {other.list(t, time.Hour, time.Hour), newer, false, newer, fromKDS, 1, ""},
+		"another's, offline":  {other.list(t, time.Hour, time.Hour), newer, true, nil, "", 0, "with --offline"},
+		"another's is served": {nil, other.list(t, time.Hour, time.Hour), false, nil, "", 1, "with something else"},
+		"nothing anywhere":    {nil, nil, false, nil, "", 1, "503"},
+	} {
+		asked := 0
+		f := (&service{}).finder(t)
+		f.Offline = c.offline
+		f.Transport = report.HandlerGetter{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			asked++
+			if r.URL.Path != "/vlek/v1/Genoa/crl" {
+				t.Errorf("%s: asked for %s", name, r.URL)
+			}
+			if c.serves == nil {
+				http.Error(w, "no", http.StatusServiceUnavailable)
+				return
+			}
+			_, _ = w.Write(c.serves)
+		})}
+		if c.kept != nil {
+			if err := f.keep("Genoa/vlek.crl", c.kept); err != nil {
+				t.Fatal(err)
+			}
+		}
+		data, from, why := f.list(context.Background(), "vlek", "Genoa", ark.cert)
+		if !bytes.Equal(data, c.want) || from != c.from || asked != c.asked || (why == "") != (c.why == "") || !strings.Contains(why, c.why) {
+			t.Errorf("%s: %d bytes from %q, asked %d times, %q; want %+v", name, len(data), from, asked, why, c)
+		}
+		if from == fromKDS && !bytes.Equal(f.kept("Genoa/vlek.crl"), c.serves) {
+			t.Errorf("%s: what was served is not kept", name)
+		}
 	}
 }
