@@ -165,7 +165,7 @@ func TestLearnFirst(t *testing.T) {
 		t.Fatalf("%+v", r)
 	}
 	create := func(more ...string) ended {
-		return runProgram(t, dir, append([]string{"idblock", "create", "--from-report", extended, "--id-key", key, "--out-block", filepath.Join(dir, "block"), "--out-auth", filepath.Join(dir, "auth")}, more...)...)
+		return runProgram(t, dir, append([]string{"idblock", "create", "--from-report", filepath.Join(kept[0], "report.bin"), "--certs", filepath.Join(kept[0], "certificates.bin"), "--id-key", key, "--out-block", filepath.Join(dir, "block"), "--out-auth", filepath.Join(dir, "auth")}, more...)...)
 	}
 	for name, c := range map[string]struct {
 		code int
@@ -194,9 +194,15 @@ func TestLearnFirst(t *testing.T) {
 	if r := create("--unverified"); r.code != 0 || !strings.Contains(r.stderr, "nothing says that a chip made this report") || !bytes.Equal(block, must(os.ReadFile(filepath.Join(dir, "block")))(t)) {
 		t.Errorf("%+v", r)
 	}
-	second := runProgram(t, dir, "run", description, "--id-block", filepath.Join(dir, "block"), "--id-auth", filepath.Join(dir, "auth"), "--quiet")
+	second := runProgram(t, dir, "run", description, "--id-block", filepath.Join(dir, "block"), "--id-auth", filepath.Join(dir, "auth"), "--quiet", "--bundle", "evidence.json")
 	if second.code != 0 || !strings.Contains(second.stdout, "verdict     match") {
 		t.Errorf("%+v", second)
+	}
+	if st, err := os.Stat(filepath.Join(dir, "evidence.json")); err != nil || st.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v", st, err)
+	}
+	if r := runProgram(t, dir, "report", "verify", "--bundle", "evidence.json", "--trust-simulated", root); r.code != 0 || !strings.Contains(r.stdout, "folded again") {
+		t.Errorf("%+v", r)
 	}
 
 	// What the report vouches for, of the description and of another one.

@@ -3,7 +3,9 @@
 //
 // Reading a report and verifying its chain are go-sev-guest's work. What this
 // package adds is that the trusted roots always come from the caller, that
-// nothing is fetched, and that a report of the software SNP host is never taken
+// nothing is fetched (package certs, below this one, does so for those who ask it
+// to), that revocation lists are those of the caller and are looked in for the whole
+// chain, and that a report of the software SNP host is never taken
 // for AMD's: its certificates are marked (snp.SimulatedMarker), and the mark is refused
 // before anything else is looked at, unless the caller trusts that very root.
 //

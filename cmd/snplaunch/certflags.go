@@ -52,7 +52,8 @@ func (c *certFlags) finder(e *env) (*certs.Finder, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &certs.Finder{Paths: c.paths, Lists: c.lists, Cache: filepath.Join(cache, "certs"), Offline: c.offline, Product: c.product, Transport: e.kds}, nil
+	f := &certs.Finder{Paths: c.paths, Lists: c.lists, Cache: filepath.Join(cache, "certs"), Offline: c.offline, Product: c.product, Transport: e.kds}
+	return f, f.Check()
 }
 
 // verified is a report that was accepted, and what it was verified with.

@@ -375,6 +375,42 @@ func TestFolders(t *testing.T) {
 	}
 }
 
+// silent never answers.
+type silent struct{}
+
+func (silent) RoundTrip(r *http.Request) (*http.Response, error) {
+	<-r.Context().Done()
+	return nil, r.Context().Err()
+}
+
+// A service that does not answer holds nobody for longer than their own time.
+func TestNoAnswer(t *testing.T) {
+	f := &Finder{Cache: t.TempDir(), Product: "Milan", Transport: silent{}}
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
+	defer cancel()
+	got, err := f.Find(ctx, genuine, report.Chain{})
+	if err != nil || len(got.Missing) != 1 || !strings.Contains(got.Missing[0], "no time left for AMD's KDS to answer") {
+		t.Errorf("%v, %+v", err, got)
+	}
+}
+
+// What is named and cannot be read is told before anything is looked for.
+func TestCheck(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "vcek.der")
+	if err := os.WriteFile(file, testdata.VcekBytes, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := (&Finder{Paths: []string{dir, file}}).Check(); err != nil {
+		t.Error(err)
+	}
+	for _, f := range []*Finder{{Paths: []string{dir, dir + "/nothing"}}, {Lists: []string{file}}, {Lists: []string{dir + "/nothing"}}} {
+		if err := f.Check(); err == nil {
+			t.Errorf("%+v: no error", f)
+		}
+	}
+}
+
 // An interrupted caller does not wait for others.
 func TestLockHeedsContext(t *testing.T) {
 	s := &service{}

@@ -134,6 +134,21 @@ func (f *Finder) Find(ctx context.Context, raw []byte, came report.Chain) (*Foun
 	return s.found, nil
 }
 
+// Check says whether the files that are named can be read, as Find will read them.
+func (f *Finder) Check() error {
+	for _, path := range f.Paths {
+		if _, err := readPath(path); err != nil {
+			return err
+		}
+	}
+	for _, path := range f.Lists {
+		if _, err := ReadList(path); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (s *search) missing(format string, args ...any) {
 	s.found.Missing = append(s.found.Missing, fmt.Sprintf(format, args...))
 }

@@ -3,7 +3,6 @@ package certs
 import (
 	"context"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -78,8 +77,8 @@ const (
 )
 
 // get asks AMD's service once.
-func (f *Finder) get(ctx context.Context, where string) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, kdsTimeout)
+func (f *Finder) get(caller context.Context, where string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(caller, kdsTimeout)
 	defer cancel()
 	client := &http.Client{Transport: f.Transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, where, nil)
@@ -89,7 +88,10 @@ func (f *Finder) get(ctx context.Context, where string) ([]byte, error) {
 	req.Header.Set("User-Agent", "snplaunch")
 	resp, err := client.Do(req)
 	if err != nil {
-		if ctx.Err() != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		switch {
+		case caller.Err() != nil:
+			return nil, fmt.Errorf("there was no time left for AMD's KDS to answer: %w", caller.Err())
+		case ctx.Err() != nil:
 			return nil, fmt.Errorf("AMD's KDS did not answer within %s (%s)", kdsTimeout, where)
 		}
 		return nil, fmt.Errorf("AMD's KDS cannot be reached: %w (--offline does not try; --certs takes certificates from elsewhere)", err)
