@@ -283,6 +283,42 @@ func TestQEMUTrace(t *testing.T) {
 	}
 }
 
+// A kernel's dump of a save area (Linux sev_es_sync_vmsa: the first 0x670 bytes in rows of
+// 16), here of what the software host launched: its digest is the one that is computed, and
+// a register that differs is named.
+func TestSaveAreaDump(t *testing.T) {
+	_, _, said, _ := recordOf(t, nil, plainQEMU(t, parts(t).QEMU.Path, "EPYC-v4", "-smp", "2"))
+	var dump strings.Builder
+	for _, v := range said[0].VMSAs {
+		dump.WriteString("[  100.000001] kvm_amd: Virtual Machine Save Area (VMSA):\n")
+		for row := range slices.Chunk(v.Bytes[:0x670], 16) {
+			fmt.Fprintf(&dump, "[  100.000002] % x\n", row)
+		}
+	}
+	dir := t.TempDir()
+	log := filepath.Join(dir, "dmesg")
+	if err := os.WriteFile(log, []byte(dump.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for cpu, different := range map[string]string{"EPYC-v4": "", "EPYC-Milan": "RDX is 0x0000000000800f12, computed 0x0000000000a00f11"} {
+		description := filepath.Join(dir, cpu+".yaml")
+		text := fmt.Sprintf("firmware: %s\nvcpus: 2\ncpu: %s\nkernel_hashes: false\n", parts(t).Firmware.Path, cpu)
+		if err := os.WriteFile(description, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		cmd, _ := command(t, t.Name(), "diagnose", "--vmsa-dump", log, description)
+		out, err := cmd.CombinedOutput()
+		if (err == nil) != (different == "") || !contains(string(out), different) {
+			t.Errorf("%s: %v\n%s", cpu, err, out)
+		}
+		for _, p := range bare(t, 2).Pages[len(bare(t, 2).Pages)-2:] {
+			if !contains(string(out), "contents "+p.Contents.String()) {
+				t.Errorf("no save area with contents %s\n%s", p.Contents, out)
+			}
+		}
+	}
+}
+
 // commandsOf lists the launch commands of a launch, as far as a trace tells them.
 func commandsOf(l *record.Launch) (out []string) {
 	for _, c := range l.Calls {

@@ -97,15 +97,14 @@ func (g *Guest) Update(u UpdateParams) snp.Status {
 		return snp.StatusInvalidPageOwner
 	case g.imiEnabled && !u.IMIPage:
 		return snp.StatusInvalidParam
+	case u.Contents != nil && (u.Type != snp.PageNormal || u.TwoMiB):
+		return snp.StatusInvalidParam // no firmware's answer: nobody asks one so
 	case u.Type == snp.PageCPUID:
 		if st := g.platform.checkCPUID(u.Page); st != snp.StatusSuccess {
 			return st
 		}
 	}
 	if u.Contents != nil {
-		if u.Type != snp.PageNormal || u.TwoMiB {
-			return snp.StatusInvalidParam // no firmware's answer: nobody asks it so
-		}
 		g.measure(u, u.Entry.GPA, nil)
 		return snp.StatusSuccess
 	}
