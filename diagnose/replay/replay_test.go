@@ -144,6 +144,9 @@ func TestWhatIsMissing(t *testing.T) {
 
 // Whatever a record holds, replaying it ends, and in no panic.
 func FuzzLaunch(f *testing.F) {
+	if _, err := roots(); err != nil { // made here: a worker that took seconds for one input would be ended
+		f.Fatal(err)
+	}
 	f.Add(uint64(0x1000), uint64(4096), uint8(1), uint64(1<<20), uint32(1), uint64(8))
 	f.Add(uint64(1)<<63, uint64(1)<<40, uint8(6), uint64(0), uint32(0xffff0001), uint64(0))
 	f.Fuzz(func(t *testing.T, gpa, length uint64, typ uint8, size uint64, slot uint32, attributes uint64) {

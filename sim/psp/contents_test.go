@@ -19,7 +19,8 @@ func TestContentsInPlaceOfAPage(t *testing.T) {
 	if whole.LaunchDigest() != digest.LaunchDigest() || len(digest.Updates()) != 1 {
 		t.Errorf("digest %s, want %s", digest.LaunchDigest(), whole.LaunchDigest())
 	}
-	if st := launched(t, p).LaunchUpdateContents(0x1000, snp.ContentDigest{}); st != snp.StatusInvalidGuestState {
+	must(t, digest.LaunchFinish(FinishParams{}))
+	if st := digest.LaunchUpdateContents(0x1000, snp.ContentDigest{}); st != snp.StatusInvalidGuestState {
 		t.Errorf("after the launch: %s", st)
 	}
 	g := launching(t, p)
