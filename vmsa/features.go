@@ -115,3 +115,12 @@ func ParseFeatures(s string) (uint64, error) {
 	}
 	return out, nil
 }
+
+// FeatureBits lists the bits of SEV_FEATURES that have a name, SNPActive first.
+func FeatureBits() []uint64 {
+	out := make([]uint64, len(featureNames))
+	for i, n := range featureNames {
+		out[i] = n.bit
+	}
+	return out
+}
