@@ -21,10 +21,11 @@ var inquiries = []func(fs *flag.FlagSet) inquiry{
 	logInquiry,
 	recordInquiry,
 	saveAreaInquiry,
+	digestInquiry,
 }
 
 func diagnoseVerb(e *env, args []string) error {
-	fs := e.flags("diagnose", "[flags]\n\nSays why a launch failed, from what it has left behind. Exit code 1 where nothing is found.")
+	fs := e.flags("diagnose", "[guest.yaml] [flags]\n\nSays why a launch failed, from what it has left behind. Exit code 1 where nothing is found.")
 	asJSON := fs.Bool("json", false, "print an object")
 	var all []inquiry
 	for _, add := range inquiries {

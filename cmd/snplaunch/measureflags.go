@@ -27,6 +27,16 @@ type measureFlags struct {
 }
 
 func addMeasureFlags(fs *flag.FlagSet) *measureFlags {
+	m := addLaunchKindFlags(fs)
+	fs.StringVar(&m.metadataOut, "metadata-out", "", "`FILE`: write what a digest needs of the firmware, as JSON")
+	fs.StringVar(&m.one, "one-vcpu-digest", "", "`DIGEST`: launch digest of the same guest with one vCPU, from which that with --vcpus follows without any image")
+	fs.StringVar(&m.apReset, "ap-reset", "", "`ADDR`: where the firmware starts the other vCPUs (ap_reset of `measure --json`), for --one-vcpu-digest")
+	fs.BoolVar(&m.strict, "strict", false, "exit with 1 when there is a warning: the guest would not launch, or something about it is unusual")
+	return m
+}
+
+// addLaunchKindFlags adds those that say which kind of launch is meant.
+func addLaunchKindFlags(fs *flag.FlagSet) *measureFlags {
 	m := &measureFlags{}
 	fs.StringVar(&m.mode, "mode", "snp", "`MODE`: "+strings.Join(measure.Modes(), ", "))
 	fs.StringVar(&m.vmm, "vmm-type", "QEMU", "`QEMU|ec2|gce|krun`: whose guest it is")
@@ -36,10 +46,6 @@ func addMeasureFlags(fs *flag.FlagSet) *measureFlags {
 	fs.StringVar(&m.varsSize, "vars-size", "", "`BYTES`: size of the variable store below the firmware, for --mode snp:svsm")
 	fs.StringVar(&m.varsFile, "vars-file", "", "`FILE`: the variable store, of which only the size counts")
 	fs.StringVar(&m.metadata, "metadata", "", "`FILE`: what --metadata-out wrote, instead of the firmware")
-	fs.StringVar(&m.metadataOut, "metadata-out", "", "`FILE`: write what a digest needs of the firmware, as JSON")
-	fs.StringVar(&m.one, "one-vcpu-digest", "", "`DIGEST`: launch digest of the same guest with one vCPU, from which that with --vcpus follows without any image")
-	fs.StringVar(&m.apReset, "ap-reset", "", "`ADDR`: where the firmware starts the other vCPUs (ap_reset of `measure --json`), for --one-vcpu-digest")
-	fs.BoolVar(&m.strict, "strict", false, "exit with 1 when there is a warning: the guest would not launch, or something about it is unusual")
 	return m
 }
 
@@ -112,23 +118,8 @@ func (m *measureFlags) measure(e *env, gf *guestFlags, file []string) (*measured
 	if m.one != "" {
 		return out, m.fromOneVCPU(out, opt)
 	}
-	if m.metadata != "" {
-		if out.guest.Firmware != "" {
-			return nil, usageError("--metadata stands for the firmware, but %s is named, too; give one of them", out.guest.Firmware)
-		}
-		if opt.Metadata, err = readMetadata(m.metadata); err != nil {
-			return nil, err
-		}
-		out.guest.Firmware = m.metadata
-		out.inputs, err = out.guest.OpenBoot()
-	} else {
-		out.inputs, err = out.guest.Open()
-	}
-	if err != nil {
+	if out.inputs, err = m.open(out.guest, &opt); err != nil {
 		return nil, err
-	}
-	if err := m.svsmInputs(&opt); err != nil {
-		return nil, errors.Join(err, out.inputs.Close())
 	}
 	if opt.SVSM != nil {
 		defer opt.SVSM.File.Close()
@@ -145,6 +136,30 @@ func (m *measureFlags) measure(e *env, gf *guestFlags, file []string) (*measured
 		}
 	}
 	return out, nil
+}
+
+// open opens a guest's files and those that the flags name, which become part of opt.
+// The SVSM's image is the caller's to close.
+func (m *measureFlags) open(g *guest.Guest, opt *measure.Options) (in *guest.Inputs, err error) {
+	if m.metadata != "" {
+		if g.Firmware != "" {
+			return nil, usageError("--metadata stands for the firmware, but %s is named, too; give one of them", g.Firmware)
+		}
+		if opt.Metadata, err = readMetadata(m.metadata); err != nil {
+			return nil, err
+		}
+		g.Firmware = m.metadata
+		in, err = g.OpenBoot()
+	} else {
+		in, err = g.Open()
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := m.svsmInputs(opt); err != nil {
+		return nil, errors.Join(err, in.Close())
+	}
+	return in, nil
 }
 
 // noteFeatures says what becomes of features that were given by themselves.

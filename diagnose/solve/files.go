@@ -157,3 +157,40 @@ func svsmBelow(path string, r io.ReaderAt, size int64, f *firmware, vars int64) 
 	}
 	return s, nil
 }
+
+const (
+	// maxBeside bounds how many files beside the guest's own are read, and how
+	// large each may be, in bytes.
+	maxBeside     = 64
+	maxBesideSize = 256 << 20
+)
+
+// Beside adds the files in the folders of the guest's own: other builds mostly lie
+// there. Folders below them are left out.
+func (f *Folders) Beside(g *guest.Guest) {
+	for _, x := range []struct {
+		path string
+		to   *[]string
+	}{{g.Firmware, &f.Firmware}, {g.Kernel, &f.Kernels}, {g.Initrd, &f.Initrds}} {
+		if x.path == "" {
+			continue
+		}
+		dir := filepath.Dir(x.path)
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			continue // the guest's own file has been opened; nothing else is asked for
+		}
+		n := 0
+		for _, e := range entries {
+			path := filepath.Join(dir, e.Name())
+			st, err := os.Stat(path)
+			if err != nil || !st.Mode().IsRegular() || st.Size() > maxBesideSize || path == x.path {
+				continue
+			}
+			if n++; n > maxBeside {
+				break
+			}
+			*x.to = append(*x.to, path)
+		}
+	}
+}

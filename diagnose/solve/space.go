@@ -335,6 +335,12 @@ func (s *space) hashing() {
 		}})
 	}
 	if k, i := s.base.kernel, s.base.initrd; k != nil && i != nil {
+		s.add(&alternative{dim: dimKernel, set: func(p *point) { p.kernel = i }, words: func() words {
+			return words{found: "the initrd " + i.path, described: k.path, with: "with the initrd in the kernel's place", without: "with the kernel " + k.path}
+		}})
+		s.add(&alternative{dim: dimInitrd, set: func(p *point) { p.initrd = k }, words: func() words {
+			return words{found: "the kernel " + k.path, described: i.path, with: "with the kernel in the initrd's place", without: "with the initrd " + i.path}
+		}})
 		s.add(&alternative{dim: dimSwap, set: func(p *point) { p.kernel, p.initrd = p.initrd, p.kernel }, words: func() words {
 			return words{found: "exchanged", described: "as described", with: "with kernel and initrd exchanged", without: "with each in its place"}
 		}})
