@@ -31,7 +31,7 @@ func digestInquiry(fs *flag.FlagSet) inquiry {
 	d := &digestFlags{gf: addGuestFlags(fs), kind: addLaunchKindFlags(fs)}
 	fs.StringVar(&d.expected, "expected", "", "`DIGEST`: the launch digest that was expected of the guest described by guest.yaml and flags; what was different is searched")
 	fs.StringVar(&d.idBlock, "id-block", "", "`FILE`: the ID block that the guest was refused with; its digest is taken")
-	fs.StringVar(&d.report, "report", "", "`FILE`: an attestation report; its measurement is taken")
+	fs.StringVar(&d.report, "report", "", "`FILE`: an attestation report, - for standard input; its measurement is taken, and nothing about it is verified")
 	folder := func(name, usage string, to *[]string) {
 		fs.Func(name, usage, func(s string) error {
 			*to = append(*to, s)
@@ -50,7 +50,7 @@ func digestInquiry(fs *flag.FlagSet) inquiry {
 }
 
 // digest gives the digest in question.
-func (d *digestFlags) digest() (ld snp.LaunchDigest, source solve.Source, err error) {
+func (d *digestFlags) digest(e *env) (ld snp.LaunchDigest, source solve.Source, err error) {
 	given := 0
 	for _, s := range []string{d.expected, d.idBlock, d.report} {
 		if s != "" {
@@ -72,11 +72,11 @@ func (d *digestFlags) digest() (ld snp.LaunchDigest, source solve.Source, err er
 		}
 		return block.LD, solve.IDBlock, nil
 	}
-	raw, _, err := readReport(d.report)
+	got, err := readReport(e, d.report)
 	if err != nil {
 		return ld, source, err
 	}
-	r, err := snp.ParseReport(raw)
+	r, err := snp.ParseReport(got.Raw)
 	if err != nil {
 		return ld, source, err
 	}
@@ -87,7 +87,7 @@ func (d *digestFlags) run(e *env, files []string, asJSON bool) error {
 	if len(files) > 1 {
 		return usageError("diagnose: %q is one argument too many; one file describes the guest", files[1])
 	}
-	ld, source, err := d.digest()
+	ld, source, err := d.digest(e)
 	if err != nil {
 		return err
 	}
