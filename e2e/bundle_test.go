@@ -373,6 +373,10 @@ func TestBundleOfALiar(t *testing.T) {
 			t.Errorf("%s: %v; want ErrStatement and %q", name, err, c.says)
 		}
 	}
+	// On hardware nobody hears the launch.
+	if _, err := reread(t, e.bundle(t, func(s *bundle.Statement) { s.Heard = nil })).Verify(e.trusting()); err != nil {
+		t.Errorf("not heard: %v", err)
+	}
 	// What description and report do not show is sealed all the same.
 	for name, change := range map[string]func(*bundle.Statement){
 		"nonce": func(s *bundle.Statement) { s.Nonce[0] ^= 1 }, "time": func(s *bundle.Statement) { s.Time = s.Time.Add(time.Second) },

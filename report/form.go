@@ -51,11 +51,17 @@ const (
 // or as the firmware's whole answer. Errors are one sentence that wraps ErrFormat.
 func ReadReport(data []byte) (*Received, error) {
 	r, err := readReport(data)
+	if err == nil && !isVersion(binary.LittleEndian.Uint32(r.Raw)) {
+		err = fmt.Errorf("%s holds something of version %d, and there is no such report", r.Form, binary.LittleEndian.Uint32(r.Raw))
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrFormat, err)
 	}
 	return r, nil
 }
+
+// isVersion says whether a report can be of this version.
+func isVersion(n uint32) bool { return n >= 1 && n <= maxVersion }
 
 func readReport(data []byte) (*Received, error) {
 	switch {
@@ -110,7 +116,7 @@ func within(form Form, raw []byte) (*Received, error) {
 func readBinary(data []byte) (*Received, error) {
 	le := binary.LittleEndian
 	switch {
-	case len(data) >= 4 && le.Uint32(data) >= 1 && le.Uint32(data) <= maxVersion:
+	case len(data) >= 4 && isVersion(le.Uint32(data)):
 		if len(data) < snp.ReportSize {
 			return nil, fmt.Errorf("it begins as a report of version %d does, but has %d bytes; %s", le.Uint32(data), len(data), expectReport)
 		}

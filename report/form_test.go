@@ -136,6 +136,7 @@ func TestReadReportRefuses(t *testing.T) {
 		"a byte long":        {append(bytes.Clone(raw), 0), "1 bytes follow the report's 1184, and they are no certificate table"},
 		"short response":     {response[:1200], "but has 1200 bytes; it takes 1216"},
 		"dirty response":     {append(bytes.Clone(response), 1), "something other than zeros"},
+		"response of zeros":  {append(bytes.Clone(response[:32]), make([]byte, reportBytes)...), "MSG_REPORT_RSP holds something of version 0"},
 		"hex of half":        {[]byte(hex.EncodeToString(raw[:500])), "as hexadecimal, it begins as a report of version 3 does, but has 500 bytes"},
 		"base64 of half":     {[]byte(base64.StdEncoding.EncodeToString(raw[:500])), "as base64, it begins"},
 		"certificate":        {pemOf("CERTIFICATE", im.chain.ARK), "it is a PEM file; certificates are given beside"},

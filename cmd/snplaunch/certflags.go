@@ -100,11 +100,11 @@ func (c *certFlags) current(lists []report.RevocationList, why string) error {
 		return fmt.Errorf("--require-crl: the report is good, but there is no revocation list%s", why)
 	}
 	for _, l := range lists {
-		if l.Stale {
-			return fmt.Errorf("--require-crl: the report is good, but the revocation list is not current: %s", l)
+		if !l.Stale {
+			return nil
 		}
 	}
-	return nil
+	return fmt.Errorf("--require-crl: the report is good, but the revocation list is not current: %s", lists[0])
 }
 
 // revocationOutput is what is known about revocations.

@@ -28,6 +28,7 @@ func completionVerb(e *env, args []string) error {
     2) case ${COMP_WORDS[1]} in
          idblock) words="create prepare assemble verify show key-digest keygen" ;;
          report) words="show verify" ;;
+         certs) words="fetch" ;;
          e2e) words="merge diff report" ;;
          sim) words="exec root" ;;
          completion) words="bash zsh fish" ;;

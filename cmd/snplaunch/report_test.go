@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-sev-guest/verify/testdata"
 
 	"github.com/snplaunch/snplaunch/report"
+	"github.com/snplaunch/snplaunch/snp"
 )
 
 // withKDS runs a command line whose requests to AMD's service a handler answers.
@@ -166,4 +167,22 @@ func mustShow(t *testing.T, file string) []report.Field {
 		t.Fatal(err)
 	}
 	return out.Fields
+}
+
+// What is doubtful about a report that a guest is to be known by is told.
+func TestLearnedFrom(t *testing.T) {
+	for want, r := range map[string]snp.Report{
+		"":                        {Policy: snp.PolicyDefault},
+		"could read and change":   {Policy: snp.PolicyDefault | snp.PolicyDebug},
+		"a migration agent":       {Policy: snp.PolicyDefault | snp.PolicyMigrateMA},
+		"asked for at VMPL 2":     {Policy: snp.PolicyDefault, VMPL: 2},
+		"with an ID block":        {Policy: snp.PolicyDefault, IDKeyDigest: snp.KeyDigest{1}},
+		"bit 17 is clear":         {Policy: snp.PolicySMT},
+		"bits 0x4000000 are rese": {Policy: snp.PolicyDefault | 1<<26},
+	} {
+		got := strings.Join(learnedFrom(&r), "; ")
+		if (got == "") != (want == "") || !strings.Contains(got, want) {
+			t.Errorf("%+v: %q, want %q", r, got, want)
+		}
+	}
 }

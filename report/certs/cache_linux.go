@@ -16,7 +16,7 @@ import (
 //
 //	Genoa/CHIP-ID/TCB.der    VCEKs; TCB as blSPL-teeSPL-snpSPL-ucodeSPL, a Turin's with fmcSPL first
 //	Genoa/vcek.crl, vlek.crl revocation lists
-//	wait                     until when the service wants to be left alone
+//	wait, unreachable        until when the service is left alone
 //	lock                     held while it is asked
 //
 // Nothing in it is trusted: what is read from it is judged as if it came from anywhere.
@@ -70,13 +70,20 @@ func (f *Finder) ask(ctx context.Context, where, name string, enough, valid func
 	if data := f.kept(name); data != nil && enough(data) == nil {
 		return data, fromCache, nil
 	}
-	if until := f.waiting(time.Now()); !until.IsZero() {
+	if until := f.waiting(waitFile, time.Now()); !until.IsZero() {
 		return nil, "", &RateLimitError{Until: until}
+	}
+	if until := f.waiting(unreachableFile, time.Now()); !until.IsZero() {
+		return nil, "", &UnreachableError{Until: until}
 	}
 	data, err = f.get(ctx, where)
 	var limited *RateLimitError
-	if errors.As(err, &limited) {
-		err = errors.Join(err, f.keep("wait", []byte(limited.Until.UTC().Format(time.RFC3339)+"\n")))
+	var unreachable *UnreachableError
+	switch {
+	case errors.As(err, &limited):
+		err = errors.Join(err, f.wait(waitFile, limited.Until))
+	case errors.As(err, &unreachable):
+		err = errors.Join(err, f.wait(unreachableFile, time.Now().Add(unreachableWait)))
 	}
 	if err != nil {
 		return nil, "", err
@@ -90,9 +97,19 @@ func (f *Finder) ask(ctx context.Context, where, name string, enough, valid func
 	return data, fromKDS, nil
 }
 
+// Files that say until when the service is left alone.
+const (
+	waitFile        = "wait"        // it has asked for that
+	unreachableFile = "unreachable" // there is no way to it
+)
+
+func (f *Finder) wait(name string, until time.Time) error {
+	return f.keep(name, []byte(until.UTC().Format(time.RFC3339)+"\n"))
+}
+
 // waiting gives the time until which the service is not asked, zero where it may be.
-func (f *Finder) waiting(now time.Time) time.Time {
-	until, err := time.Parse(time.RFC3339, strings.TrimSpace(string(f.kept("wait"))))
+func (f *Finder) waiting(name string, now time.Time) time.Time {
+	until, err := time.Parse(time.RFC3339, strings.TrimSpace(string(f.kept(name))))
 	if err != nil || !now.Before(until) || until.After(now.Add(maxWait)) {
 		return time.Time{}
 	}

@@ -222,7 +222,7 @@ func TestRateLimit(t *testing.T) {
 		t.Errorf("asked %d times, though it asked to wait", n)
 	}
 	// When the time has come it is asked again.
-	if err := f.keep("wait", []byte(time.Now().Add(-time.Second).UTC().Format(time.RFC3339))); err != nil {
+	if err := f.wait(waitFile, time.Now().Add(-time.Second)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err = f.vcek(context.Background(), v, never); !errors.As(err, &limited) || !limited.Asked {
@@ -391,6 +391,34 @@ func TestNoAnswer(t *testing.T) {
 	got, err := f.Find(ctx, genuine, report.Chain{})
 	if err != nil || len(got.Missing) != 1 || !strings.Contains(got.Missing[0], "no time left for AMD's KDS to answer") {
 		t.Errorf("%v, %+v", err, got)
+	}
+}
+
+// unplugged is no network.
+type unplugged struct{ n int }
+
+func (u *unplugged) RoundTrip(*http.Request) (*http.Response, error) {
+	u.n++
+	return nil, errors.New("network is unreachable")
+}
+
+// A service that cannot be reached is not tried for every launch.
+func TestUnreachable(t *testing.T) {
+	u := &unplugged{}
+	f := &Finder{Cache: t.TempDir(), Product: "Milan", Transport: u}
+	for _, says := range []string{"network is unreachable (--offline", "a moment ago and is not tried again until "} {
+		if got := find(t, f, genuine, report.Chain{}); len(got.Missing) != 1 || !strings.Contains(got.Missing[0], says) {
+			t.Errorf("%+v; want %q", got, says)
+		}
+	}
+	if u.n != 1 {
+		t.Errorf("tried %d times", u.n)
+	}
+	if err := f.wait(unreachableFile, time.Now().Add(-time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if find(t, f, genuine, report.Chain{}); u.n != 2 {
+		t.Errorf("tried %d times, want once more a minute later", u.n)
 	}
 }
 

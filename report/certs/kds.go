@@ -67,6 +67,23 @@ func (e *RateLimitError) Error() string {
 	return s + "; a certificate that was fetched once is kept and not asked for again, and --certs takes those that you have"
 }
 
+// UnreachableError says that AMD's service could not be spoken to.
+type UnreachableError struct {
+	Err   error     // nil where it was not tried
+	Until time.Time // when it is tried again
+}
+
+// Error says what to do.
+func (e *UnreachableError) Error() string {
+	const todo = " (--offline does not try; --certs takes certificates from elsewhere)"
+	if e.Err == nil {
+		return "AMD's KDS could not be reached a moment ago and is not tried again until " + e.Until.UTC().Format(time.RFC3339) + todo
+	}
+	return fmt.Sprintf("AMD's KDS cannot be reached: %v%s", e.Err, todo)
+}
+
+func (e *UnreachableError) Unwrap() error { return e.Err }
+
 const (
 	kdsTimeout = 20 * time.Second
 	maxAnswer  = 16 << 20 // bytes; lists grow
@@ -74,6 +91,8 @@ const (
 	// same: rather a mistake of a clock.
 	maxWait     = time.Hour
 	defaultWait = time.Minute
+	// On a machine that drops what goes out every launch would wait for the timeout.
+	unreachableWait = time.Minute
 )
 
 // get asks AMD's service once.
@@ -92,9 +111,9 @@ func (f *Finder) get(caller context.Context, where string) ([]byte, error) {
 		case caller.Err() != nil:
 			return nil, fmt.Errorf("there was no time left for AMD's KDS to answer: %w", caller.Err())
 		case ctx.Err() != nil:
-			return nil, fmt.Errorf("AMD's KDS did not answer within %s (%s)", kdsTimeout, where)
+			err = fmt.Errorf("it did not answer within %s (%s)", kdsTimeout, where)
 		}
-		return nil, fmt.Errorf("AMD's KDS cannot be reached: %w (--offline does not try; --certs takes certificates from elsewhere)", err)
+		return nil, &UnreachableError{Err: err}
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
