@@ -61,6 +61,8 @@ type Result struct {
 	DurationMS         map[string]int64        `json:"duration_ms"`
 	Stages             []Stage                 `json:"stages"`
 	Error              *Failure                `json:"error,omitempty"`
+	// Diagnosis is what a digest was made of that is not the computed one, where one came up.
+	Diagnosis *Diagnosis `json:"diagnosis,omitempty"`
 
 	// Report is the raw attestation report and Certificates its certificate
 	// table, where the guest sent them.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/snplaunch/snplaunch/agent"
 	"github.com/snplaunch/snplaunch/diagnose"
+	"github.com/snplaunch/snplaunch/diagnose/solve"
 	"github.com/snplaunch/snplaunch/guest"
 	"github.com/snplaunch/snplaunch/measure"
 	"github.com/snplaunch/snplaunch/sim/supervise"
@@ -208,6 +209,7 @@ func (r *run) launchFailed() {
 	if f.FWAsked && f.FWError != 0 {
 		r.res.Error.FWStatus = f.FWStatus.String()
 		r.res.Error.Message += r.whatTheBlockSays(f.FWStatus)
+		r.diagnoseRefusal(f.FWStatus)
 	}
 }
 
@@ -235,6 +237,7 @@ func (r *run) mismatch(who string, got snp.LaunchDigest) error {
 	err := fmt.Errorf("the %s measurement %s is not the computed one %s", who, got, r.res.Computed)
 	r.res.fail(VerdictMismatch, err.Error(),
 		"compare the description with what was launched: firmware, kernel, initrd, command line, vCPU count, CPU model")
+	r.diagnose(got, map[string]solve.Source{"reported": solve.Report, "launched": solve.Launched}[who])
 	return err
 }
 

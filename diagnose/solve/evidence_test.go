@@ -348,7 +348,9 @@ func suite(t *testing.T, n int, bases []guest.Guest, w *workshop) {
 				again := func(o *other) (string, bool) { return d.change(rand.New(rand.NewPCG(seed, 0)), o, w) }
 				next := o
 				found, ok := again(&next)
-				if !ok || slices.ContainsFunc(want, func(e expected) bool { return e.dimension == d.dimension || d.dimension == swapped || e.dimension == swapped }) {
+				if !ok || slices.ContainsFunc(want, func(e expected) bool {
+					return e.dimension == d.dimension || d.dimension == swapped || e.dimension == swapped
+				}) {
 					break
 				}
 				before, measured := o.digest(t)
