@@ -6,11 +6,9 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -167,28 +165,18 @@ func (r *recording) summarise(say func(string, ...any)) {
 // versions are what programs have answered to --version, by their arguments.
 var versions sync.Map
 
-// askVersion asks the program that a process runs for its version, if it is a QEMU by name:
-// it starts the same file once more, for that alone. A QEMU that a dynamic loader was told to run
-// is started in the same way.
-func askVersion(process int) string {
-	dir := "/proc/" + strconv.Itoa(process)
-	exe, err := os.Readlink(dir + "/exe")
-	if err != nil {
-		return ""
-	}
+// askVersion asks a program for its version, if it is a QEMU by name: it starts the same
+// file once more, for that alone. A QEMU that a dynamic loader was told to run is started in
+// the same way.
+func askVersion(p record.Program) string {
 	isQEMU := func(path string) bool { return strings.HasPrefix(filepath.Base(path), "qemu") }
-	line := []string{exe}
-	if !isQEMU(exe) {
-		b, err := os.ReadFile(dir + "/cmdline")
-		if err != nil || !strings.HasPrefix(filepath.Base(exe), "ld-") {
+	line := []string{p.Path}
+	if !isQEMU(p.Path) {
+		at := slices.IndexFunc(p.Args, func(a string) bool { return filepath.IsAbs(a) && isQEMU(a) })
+		if at < 0 || !strings.HasPrefix(filepath.Base(p.Path), "ld-") {
 			return ""
 		}
-		line = strings.Split(string(b), "\x00")
-		at := slices.IndexFunc(line, func(a string) bool { return filepath.IsAbs(a) && isQEMU(a) })
-		if at < 0 {
-			return ""
-		}
-		line = line[:at+1]
+		line = slices.Clone(p.Args[:at+1])
 	}
 	key := strings.Join(line, "\x00")
 	if known, ok := versions.Load(key); ok {

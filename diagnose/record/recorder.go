@@ -36,8 +36,8 @@ type Options struct {
 	// Pages keeps the bytes of all pages, not only of those that updates of a single page bring.
 	Pages bool
 	// Version, when set, says what a program answers to --version; it is called on a
-	// goroutine of its own, with the process still there.
-	Version func(process int) string
+	// goroutine of its own.
+	Version func(Program) string
 	// Logf, when set, hears what could not be recorded.
 	Logf func(format string, args ...any)
 }
@@ -316,7 +316,7 @@ func (r *Recorder) createVM(h *Heard, p *process, typ uint64) {
 	r.identify(h.Process, p)
 	if p.version == nil && r.opts.Version != nil && p.program.Version == "" {
 		p.version = make(chan string, 1)
-		go func(to chan<- string) { to <- r.opts.Version(h.Process) }(p.version)
+		go func(of Program, to chan<- string) { to <- r.opts.Version(of) }(p.program, p.version)
 	}
 	// Numbers that are free now may be given again.
 	for fd := range p.files {
