@@ -87,6 +87,7 @@ func (r *Result) writeArtefacts(dir, command string) error {
 		write("guest.yaml", yaml),
 		write("qemu.txt", []byte(qemu.String())),
 		write("qemu-stderr.log", []byte(r.Stderr)),
+		write("qemu-trace.log", []byte(r.trace)),
 		write("console.log", []byte(r.Console)),
 		asJSON("launch.json", launchRecord{r.computed, r.launched}),
 		write("report.bin", r.Report),

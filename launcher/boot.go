@@ -25,7 +25,7 @@ func (r *run) startB() (*os.File, error) {
 		return nil, err
 	}
 	var path string
-	r.b, err = startVM("QEMU B", r.o.QEMU, nil, true, r.o.Console, func(s *starter, p plumbing) ([]string, error) {
+	r.b, err = startVM("QEMU B", r.o.QEMU, nil, true, serial{r.o.Console, r.o.Keyboard}, func(s *starter, p plumbing) ([]string, error) {
 		shared, err := duplicate(memory)
 		if err != nil {
 			return nil, err

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"sync"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/snplaunch/snplaunch/sim/kvm"
 	"github.com/snplaunch/snplaunch/sim/psp"
 	"github.com/snplaunch/snplaunch/snp"
@@ -20,6 +22,7 @@ type simulated struct {
 	guest    *psp.Guest
 	launched *snp.LaunchDigest
 	updates  []snp.Update
+	failed   *kvm.Event    // the first call that failed for good
 	finished chan struct{} // closed at a successful SNP_LAUNCH_FINISH
 	once     sync.Once
 }
@@ -47,11 +50,17 @@ func newSimulated(o Options) (*simulated, error) {
 
 // observe hears of the launch on the goroutine that answers the ioctls.
 func (s *simulated) observe(e kvm.Event) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case e.Kind == kvm.EventUndone:
+		s.failed = nil
+	case e.Errno != 0 && unix.Errno(e.Errno) != unix.EAGAIN && s.failed == nil:
+		s.failed = &e
+	}
 	if e.Kind != kvm.EventFinish {
 		return
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	d := e.Guest.LaunchDigest()
 	s.guest, s.launched, s.updates = e.Guest, &d, e.Guest.Updates()
 	if e.Errno == 0 {
@@ -65,6 +74,13 @@ func (s *simulated) heard() (*snp.LaunchDigest, []snp.Update) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.launched, s.updates
+}
+
+// firstFailure is the call that failed; nil where none did.
+func (s *simulated) firstFailure() *kvm.Event {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.failed
 }
 
 // GuestRequest and CertTable implement guestdev.Handler for the launched guest.

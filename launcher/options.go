@@ -39,6 +39,11 @@ type Options struct {
 	// Console, Stdout and Stderr take what the guest's serial port and its
 	// command write; nil drops it.
 	Console, Stdout, Stderr io.Writer
+	// Keyboard is what is typed into the guest's serial port; nil: nothing. A Read
+	// under way when the guest ends is left behind.
+	Keyboard io.Reader
+	// Stdin is what the guest's command reads; nil: nothing.
+	Stdin io.Reader
 	// Shared, when set, is what this launch has in common with others.
 	Shared *Shared
 	// Certs finds certificates that do not come with the guest's report, and revocation
@@ -50,6 +55,10 @@ type Options struct {
 	Simulation Simulation
 	// Progress, when set, is told what is being done.
 	Progress func(string)
+	// Began and Ended, when set, hear of the parts of a run. A part that lies
+	// within others, or that is only recognised afterwards, is not announced.
+	Began func(name string)
+	Ended func(Stage)
 	// Hooks tamper with a launch, for tests that must see it caught.
 	Hooks Hooks
 }

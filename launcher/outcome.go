@@ -81,8 +81,8 @@ func watchLife(c *qmp.Client) *life {
 }
 
 // ended judges a guest that ended, or stuck, before it had said its word, and
-// says so in a sentence.
-func (l *life) ended(seen sighting) (Outcome, string) {
+// says so in a sentence. silent is a guest that has written nothing at all.
+func (l *life) ended(seen sighting, silent bool) (Outcome, string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
@@ -94,6 +94,8 @@ func (l *life) ended(seen sighting) (Outcome, string) {
 		return OutcomeEnded, fmt.Sprintf("the guest stopped (QEMU's run state is %s; last seen: %s)", l.status, seen)
 	case seen.stage == stageNoBoot:
 		return OutcomeNotBooted, fmt.Sprintf("the firmware found nothing to boot (last seen: %s)", seen)
+	case l.reason == "guest-shutdown" && silent && seen.stage == stageFirmware:
+		return OutcomeEnded, "the guest was launched, and ended (guest-shutdown) before its firmware had written a word; where nothing runs a guest, as under sim exec, that is all there is"
 	case l.reason != "":
 		return OutcomeEnded, fmt.Sprintf("the guest ended (%s) before it had said its word (last seen: %s)", l.reason, seen)
 	}

@@ -104,9 +104,15 @@ func (s *starter) closeAll() {
 	}
 }
 
+// serial is what a guest's serial port is connected to on our side; nil: nothing.
+type serial struct {
+	screen   io.Writer
+	keyboard io.Reader
+}
+
 // startVM starts a QEMU whose arguments depend on its channels. sim is nil for one
 // that runs on the machine as it is.
-func startVM(name, path string, sim *supervise.Config, withSevGuest bool, console io.Writer,
+func startVM(name, path string, sim *supervise.Config, withSevGuest bool, serial serial,
 	arguments func(*starter, plumbing) ([]string, error)) (*vm, error) {
 	s := &starter{}
 	v := &vm{name: name, stderr: newTail(keptOutput), screen: newTail(keptOutput), lookout: newLookout()}
@@ -154,11 +160,14 @@ func startVM(name, path string, sim *supervise.Config, withSevGuest bool, consol
 	go func() {
 		defer v.screens.Done()
 		w := io.MultiWriter(v.screen, v.lookout)
-		if console != nil {
-			w = io.MultiWriter(v.screen, v.lookout, console)
+		if serial.screen != nil {
+			w = io.MultiWriter(v.screen, v.lookout, serial.screen)
 		}
 		_, _ = io.Copy(w, v.console) // ends with QEMU
 	}()
+	if serial.keyboard != nil {
+		go func() { _, _ = io.Copy(v.console, serial.keyboard) }()
+	}
 	return v, nil
 }
 
@@ -183,19 +192,25 @@ func (v *vm) ended(wait time.Duration) bool {
 	}
 }
 
+// politePatience is how long QEMU has for each of: answering quit, ending by it,
+// ending by SIGTERM.
+const politePatience = time.Second
+
 // close ends QEMU and gives back everything that it had: politely, then firmly.
 func (v *vm) close() error {
 	var errs *multierror.Error
-	if v.qmp != nil && !v.launchOnly && !v.ended(0) {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-		if err := v.qmp.Quit(ctx); err != nil && !v.ended(time.Second) {
-			errs = multierror.Append(errs, fmt.Errorf("%s: quit: %w", v.name, err))
-		}
-		cancel()
-	}
 	// One that was never greeted has nothing to say goodbye to, and one that ran
 	// nothing has nothing to put in order.
-	if v.qmp == nil || v.launchOnly || !v.ended(time.Second) {
+	polite := v.qmp != nil && !v.launchOnly
+	if polite && !v.ended(0) {
+		ctx, cancel := context.WithTimeout(context.Background(), politePatience)
+		_ = v.qmp.Quit(ctx) // one that does not heed it hears more below
+		cancel()
+		if !v.ended(politePatience) {
+			_ = unix.Kill(v.PID(), unix.SIGTERM)
+		}
+	}
+	if !polite || !v.ended(politePatience) {
 		if err := v.Kill(); err != nil {
 			errs = multierror.Append(errs, fmt.Errorf("%s: kill: %w", v.name, err))
 		}

@@ -78,19 +78,25 @@ type Result struct {
 	QEMU []Invocation `json:"-"`
 
 	started            time.Time
+	ended              func(Stage)
 	guest              *guest.Guest
 	computed, launched []snp.Update
 	evidence           evidence
+	trace              string // of the launch, by QEMU
 }
 
 // Failure says why there is no match.
 type Failure struct {
-	Command  string `json:"command,omitempty"`   // SNP_LAUNCH_START, …, where one failed
-	Ret      int    `json:"ret,omitempty"`       // what the ioctl gave, -errno
-	FWError  int    `json:"fw_error"`            // firmware status; 0 also where the firmware was not asked
-	FWStatus string `json:"fw_status,omitempty"` // its name
-	Message  string `json:"message"`             // what happened, QEMU's own words where it said any
-	Advice   string `json:"advice,omitempty"`    // one sentence on what to do
+	// Phase is how far a launch came, where one failed.
+	Phase Phase `json:"phase,omitempty"`
+	// Page is the page that SNP_LAUNCH_UPDATE failed at, where that is known.
+	Page     *FailedPage `json:"page,omitempty"`
+	Command  string      `json:"command,omitempty"`   // SNP_LAUNCH_START, …, where one failed
+	Ret      int         `json:"ret,omitempty"`       // what the ioctl gave, -errno
+	FWError  int         `json:"fw_error"`            // firmware status; 0 also where the firmware was not asked
+	FWStatus string      `json:"fw_status,omitempty"` // its name
+	Message  string      `json:"message"`             // what happened, QEMU's own words where it said any
+	Advice   string      `json:"advice,omitempty"`    // one sentence on what to do
 }
 
 // Stage is a part of a run, in the order of their ends, for a timeline. Parts
@@ -102,11 +108,16 @@ type Stage struct {
 }
 
 // stage notes that a part of the run ends now.
-func (r *Result) stage(name string, since time.Time) { r.stageUntil(name, since, time.Now()) }
+func (r *Result) stage(name string, since time.Time) { r.part(name, since, time.Now()) }
 
-func (r *Result) stageUntil(name string, since, now time.Time) {
-	r.DurationMS[name] += now.Sub(since).Milliseconds()
-	r.Stages = append(r.Stages, Stage{name, since.Sub(r.started).Milliseconds(), now.Sub(r.started).Milliseconds()})
+// part notes a part of the run.
+func (r *Result) part(name string, since, end time.Time) {
+	s := Stage{name, since.Sub(r.started).Milliseconds(), end.Sub(r.started).Milliseconds()}
+	r.DurationMS[name] += s.EndMS - s.StartMS
+	r.Stages = append(r.Stages, s)
+	if r.ended != nil {
+		r.ended(s)
+	}
 }
 
 // fail sets a verdict other than match, unless one is set already: the first

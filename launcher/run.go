@@ -5,15 +5,16 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/hashicorp/go-multierror"
 
-	"github.com/snplaunch/snplaunch/agent"
 	"github.com/snplaunch/snplaunch/diagnose"
 	"github.com/snplaunch/snplaunch/diagnose/solve"
 	"github.com/snplaunch/snplaunch/guest"
 	"github.com/snplaunch/snplaunch/measure"
+	"github.com/snplaunch/snplaunch/qmp"
 	"github.com/snplaunch/snplaunch/sim/supervise"
 	"github.com/snplaunch/snplaunch/snp"
 )
@@ -25,11 +26,13 @@ type run struct {
 	g        *guest.Guest
 	o        Options
 	inputs   *guest.Inputs   // sealed, as they were measured
+	launched given           // what A is given
 	booted   given           // what B is given
 	instead  []*guest.Inputs // of hooks that tamper
 	measured *measure.Result
 	id       *signedBlock
 	sim      *simulated // nil on hardware
+	trace    *os.File   // what QEMU writes of the launch; nil on the software host, which knows more
 	res      *Result
 	a, b     *vm
 }
@@ -58,27 +61,6 @@ func Run(ctx context.Context, g *guest.Guest, o Options) (*Result, error) {
 	return s.Wait()
 }
 
-// work is what Run does with a guest that is ready.
-func (s *Session) work(ctx context.Context) {
-	err := s.Attest(ctx)
-	if g := s.r.g; err == nil && len(g.Command) > 0 {
-		_, err = s.Command(ctx, agent.Command{Args: g.Command, Stdout: s.r.o.Stdout, Stderr: s.r.o.Stderr})
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var told *agent.Error
-	switch {
-	case err == nil:
-	case errors.Is(ctx.Err(), context.Canceled):
-		s.err = fmt.Errorf("interrupted: %w", context.Canceled)
-	case errors.Is(ctx.Err(), context.DeadlineExceeded):
-		s.timedOut(ctx, err)
-	case errors.As(err, &told) && s.r.res.Error == nil:
-		s.r.res.Outcome = OutcomeGuestFailed
-		s.r.res.Error = &Failure{Message: err.Error()}
-	}
-}
-
 // prepare does everything that needs no QEMU: validate, measure, sign. For a
 // launch the inputs are sealed first, so that what is hashed is what is launched.
 func (r *run) prepare(launch bool) error {
@@ -88,6 +70,11 @@ func (r *run) prepare(launch bool) error {
 	}
 	if err := r.checkHost(); err != nil {
 		return err
+	}
+	if launch {
+		if err := r.checkFiles(); err != nil {
+			return err
+		}
 	}
 	inputs, err := r.o.Shared.open(r.g, launch)
 	if err != nil {
@@ -136,24 +123,37 @@ func (r *run) startA() error {
 		r.sim = sim
 		config = &supervise.Config{Host: sim.host, CBitPos: -1, Logf: func(format string, args ...any) { r.o.Progress(fmt.Sprintf(format, args...)) }}
 	}
-	launched, err := r.give(r.o.Hooks.Launched)
-	if err != nil {
+	var err error
+	if r.launched, err = r.give(r.o.Hooks.Launched); err != nil {
 		return err
 	}
-	r.o.Hooks.Stage("launch")
+	if r.sim == nil {
+		if r.trace, err = memoryFile("snplaunch-trace", nil); err != nil {
+			return err
+		}
+	}
+	r.o.Began("launch")
 	// On hardware A's own console is the guest's; on the software host nothing
 	// runs in A.
-	consoleA := r.o.Console
-	if r.sim != nil {
-		consoleA = nil
+	var port serial
+	if r.sim == nil {
+		port = serial{r.o.Console, r.o.Keyboard}
 	}
-	r.a, err = startVM("QEMU", r.o.QEMU, config, false, consoleA, func(s *starter, p plumbing) ([]string, error) {
-		g, err := handedOver(s, launched)
+	r.a, err = startVM("QEMU", r.o.QEMU, config, false, port, func(s *starter, p plumbing) ([]string, error) {
+		g, err := handedOver(s, r.launched)
 		if err != nil {
 			return nil, err
 		}
 		p.simPort = r.sim != nil
-		return snpArguments(g, r.id, r.o.CBitPos, p), nil
+		args := snpArguments(g, r.id, r.o.CBitPos, p)
+		if r.trace != nil {
+			shared, err := duplicate(r.trace)
+			if err != nil {
+				return nil, err
+			}
+			args = append(args, "-trace", "kvm_sev*", "-D", inherited(s.inherit(shared)))
+		}
+		return args, nil
 	})
 	if err != nil {
 		return err
@@ -168,6 +168,9 @@ func (r *run) finishLaunch(ctx context.Context) (done bool, err error) {
 	err = r.a.connect(ctx)
 	if err == nil {
 		r.res.QEMUVersion = qemuVersion(r.a)
+		err = agrees(ctx, r.a.qmp, r.launched.guest)
+	}
+	if err == nil {
 		err = r.a.qmp.Cont(ctx)
 	}
 	if err == nil && r.sim != nil {
@@ -177,10 +180,21 @@ func (r *run) finishLaunch(ctx context.Context) (done bool, err error) {
 		r.res.Launched, r.res.launched = r.sim.heard()
 	}
 	if err == nil {
+		// A guest that has run and ended meanwhile was launched all the same.
+		if err = sevAgrees(ctx, r.a.qmp, r.launched.guest, sevRunning); errors.Is(err, qmp.ErrPeerClosed) {
+			err = nil
+		}
+	}
+	if err == nil {
 		return false, nil
 	}
+	var differs *disagreement
+	if errors.As(err, &differs) {
+		r.res.fail(VerdictLaunchFailed, err.Error(), "use a QEMU that does; the launch was ended")
+		return true, nil
+	}
 	if ctx.Err() != nil {
-		return false, err
+		return false, ctx.Err()
 	}
 	if !r.a.ended(5 * time.Second) {
 		return false, fmt.Errorf("QEMU does not answer on its QMP channel: %w", err)
@@ -194,6 +208,16 @@ func (r *run) launchFailed() {
 	stderr := r.a.stderr.String()
 	r.res.Verdict, r.res.Stderr = VerdictLaunchFailed, stderr
 	f := diagnose.ParseQEMU(stderr)
+	defer func() {
+		e := r.res.Error
+		if e.Phase, e.Page = r.phaseOf(e.Command); e.Phase != "" && e.Phase != PhaseCommandLine {
+			e.Message += fmt.Sprintf("\nIt failed in phase %s", e.Phase)
+			if e.Page != nil {
+				e.Message += ": the " + e.Page.String()
+			}
+			e.Message += "."
+		}
+	}()
 	if f == nil {
 		message := r.a.stderr.lines(3)
 		if message == "" {
@@ -246,6 +270,12 @@ func (r *run) close() error {
 	var errs *multierror.Error
 	for _, in := range r.instead {
 		if err := in.Close(); err != nil {
+			errs = multierror.Append(errs, err)
+		}
+	}
+	if r.trace != nil {
+		r.res.trace = r.traced()
+		if err := r.trace.Close(); err != nil {
 			errs = multierror.Append(errs, err)
 		}
 	}

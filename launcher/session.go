@@ -53,12 +53,17 @@ func Start(ctx context.Context, g *guest.Guest, o Options) (*Session, error) {
 	if o.Progress == nil {
 		o.Progress = func(string) {}
 	}
-	if o.Hooks.Stage == nil {
-		o.Hooks.Stage = func(string) {}
+	began, stage := o.Began, o.Hooks.Stage
+	o.Began = func(name string) {
+		for _, f := range []func(string){began, stage} {
+			if f != nil {
+				f(name)
+			}
+		}
 	}
 	r := &run{g: g, o: o, res: &Result{
 		Backend: o.Backend, Simulated: o.Backend == BackendSim, VCPUs: g.VCPUs, CPU: g.CPU,
-		Policy: g.Policy.Describe(), DurationMS: map[string]int64{}, guest: g, started: time.Now(),
+		Policy: g.Policy.Describe(), DurationMS: map[string]int64{}, guest: g, started: time.Now(), ended: o.Ended,
 	}}
 	if g.HostDataSet {
 		r.res.HostData = &g.HostData
@@ -72,7 +77,7 @@ func Start(ctx context.Context, g *guest.Guest, o Options) (*Session, error) {
 	switch {
 	case errors.Is(ctx.Err(), context.Canceled):
 		err = fmt.Errorf("interrupted: %w", context.Canceled)
-	case err != nil && r.res.Verdict == "" && errors.Is(ctx.Err(), context.DeadlineExceeded):
+	case err != nil && r.res.Verdict == "" && errors.Is(err, context.DeadlineExceeded):
 		s.timedOut(ctx, err)
 		err = nil
 	}
@@ -86,7 +91,12 @@ func Start(ctx context.Context, g *guest.Guest, o Options) (*Session, error) {
 // launchAndBoot comes as far as the agent's hello. It gives an error for what is no
 // verdict on the guest.
 func (s *Session) launchAndBoot(ctx context.Context) error {
-	v, err := s.r.launch(ctx)
+	launching, cancel := within(ctx, "launch", s.r.g.Timeouts.Launch)
+	defer cancel()
+	v, err := s.r.launch(launching)
+	if err != nil && context.Cause(launching) != nil {
+		err = context.Cause(launching)
+	}
 	if err != nil || v == nil {
 		return err
 	}
@@ -94,25 +104,50 @@ func (s *Session) launchAndBoot(ctx context.Context) error {
 	return s.boot(ctx)
 }
 
-// timedOut is the verdict on a guest that took longer than ctx gave it.
+// late is a stage that took longer than the description gives it.
+type late struct {
+	stage string
+	limit time.Duration
+}
+
+func (e *late) Error() string { return fmt.Sprintf("the %s took longer than %s", e.stage, e.limit) }
+
+// Is makes it an end of time like any other.
+func (e *late) Is(target error) bool { return target == context.DeadlineExceeded }
+
+// within bounds a stage; its end of time is a late as the cause. No limit: none.
+func within(ctx context.Context, stage string, limit time.Duration) (context.Context, context.CancelFunc) {
+	if limit <= 0 {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeoutCause(ctx, limit, &late{stage, limit})
+}
+
+// timedOut is the verdict on a guest that took longer than it was given: by ctx, or
+// where err is a late by that.
 func (s *Session) timedOut(ctx context.Context, err error) {
 	res := s.r.res
+	advice := "look at the guest's console; a slow machine needs a longer --timeout"
 	end, _ := ctx.Deadline()
 	took := fmt.Sprintf("the run took longer than %s", end.Sub(res.started).Round(100*time.Millisecond))
 	last := fmt.Sprintf(" (%v)", err)
+	var l *late
+	if errors.As(err, &l) {
+		took, last, advice = l.Error(), "", "look at the guest's console; a slow machine needs a longer timeouts."+l.stage
+	}
 	if s.guest != nil {
 		last = fmt.Sprintf("; last seen: %s", s.guest.lookout.seen())
 	}
 	if res.Verdict == VerdictMatch {
 		res.Verdict = ""
 	}
-	res.fail(VerdictTimeout, took+last, "look at the guest's console; a slow machine needs a longer --timeout")
+	res.fail(VerdictTimeout, took+last, advice)
 }
 
 // boot waits for the agent in the guest.
 func (s *Session) boot(ctx context.Context) error {
 	r, v := s.r, s.guest
-	r.o.Hooks.Stage("boot")
+	r.o.Began("boot")
 	booted := time.Now()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -137,35 +172,59 @@ func (s *Session) boot(ctx context.Context) error {
 		defer watching.Wait()
 		defer cancel()
 	}
+	limits := r.g.Timeouts
+	left, timer := v.lookout.left, newLimit(limits.Firmware)
+	defer func() { timer.stop() }()
+	stage, limit := "firmware", limits.Firmware
 	var got outcome
-	select {
-	case <-refusal:
+	for waiting := true; waiting; {
+		waiting = false
 		select {
-		case got = <-greeted: // it was only slow
-		default:
-			cancel()
-			if got = <-greeted; got.c != nil {
-				got.c.Close()
+		case <-left:
+			left, waiting = nil, true
+			timer.stop()
+			stage, limit, timer = "kernel", limits.Kernel, newLimit(limits.Kernel)
+		case <-timer.C:
+			select {
+			case got = <-greeted: // at the last moment
+			default:
+				return &late{stage, limit}
 			}
-			r.refused(v.lookout.seen())
-			return nil
-		}
-	case got = <-greeted:
-	case <-v.Done():
-		// What the guest said last may still be on its way.
-		select {
+		case <-refusal:
+			select {
+			case got = <-greeted: // it was only slow
+			default:
+				cancel()
+				if got = <-greeted; got.c != nil {
+					got.c.Close()
+				}
+				r.refused(v.lookout.seen())
+				return nil
+			}
 		case got = <-greeted:
-		case <-time.After(2 * time.Second):
+		case <-v.Done():
+			// What the guest said last may still be on its way.
+			select {
+			case got = <-greeted:
+			case <-time.After(2 * time.Second):
+				cancel()
+				if got = <-greeted; got.err != nil {
+					got.err = io.ErrUnexpectedEOF
+				}
+			}
+		case <-v.life.stuck:
 			cancel()
 			if got = <-greeted; got.err != nil {
 				got.err = io.ErrUnexpectedEOF
 			}
 		}
-	case <-v.life.stuck:
-		cancel()
-		if got = <-greeted; got.err != nil {
-			got.err = io.ErrUnexpectedEOF
-		}
+	}
+	now := time.Now()
+	if kernel := v.lookout.leftFirmware(); kernel.IsZero() {
+		r.res.part("firmware", booted, now)
+	} else {
+		r.res.part("firmware", booted, kernel)
+		r.res.part("kernel", kernel, now)
 	}
 	r.res.stage("boot", booted)
 	if got.err == nil {
@@ -181,6 +240,26 @@ func (s *Session) boot(ctx context.Context) error {
 	return nil
 }
 
+// limit is a timer that never fires where there is no limit.
+type limit struct {
+	C <-chan time.Time
+	t *time.Timer
+}
+
+func newLimit(d time.Duration) limit {
+	if d <= 0 {
+		return limit{}
+	}
+	t := time.NewTimer(d)
+	return limit{t.C, t}
+}
+
+func (l limit) stop() {
+	if l.t != nil {
+		l.t.Stop()
+	}
+}
+
 // why tells what became of a guest that went away in the midst of a
 // conversation; any other error is the reason itself.
 func (s *Session) why(err error) error {
@@ -189,7 +268,7 @@ func (s *Session) why(err error) error {
 	}
 	s.guest.ended(time.Second) // the events that say why are on their way
 	var why string
-	s.r.res.Outcome, why = s.guest.life.ended(s.guest.lookout.seen())
+	s.r.res.Outcome, why = s.guest.life.ended(s.guest.lookout.seen(), s.guest.lookout.silent())
 	return errors.New(why)
 }
 
@@ -260,8 +339,10 @@ func (s *Session) Attest(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r.o.Hooks.Stage("attest")
+	r.o.Began("attest")
 	since := time.Now()
+	ctx, cancel := within(ctx, "agent", r.g.Timeouts.Agent)
+	defer cancel()
 	var sent *agent.Report
 	err = s.talk(ctx, func(ctx context.Context, c *agent.Client) (err error) {
 		sent, err = c.Attest(ctx, n, true)
@@ -277,7 +358,7 @@ func (s *Session) Attest(ctx context.Context) error {
 	if err != nil {
 		return s.failed(ctx, "the guest sent no report", err)
 	}
-	r.res.stageUntil("attest", since, attested)
+	r.res.part("attest", since, attested)
 	failure := r.judge(in, n, statement)
 	r.res.stage("verify", attested)
 	if failure != nil {
@@ -296,7 +377,7 @@ func (s *Session) failed(ctx context.Context, what string, err error) error {
 	case s.over:
 		return fmt.Errorf("%s: %w", what, ErrStopped)
 	case ctx.Err() != nil:
-		return fmt.Errorf("%s: %w", what, err)
+		return fmt.Errorf("%s: %w", what, context.Cause(ctx))
 	}
 	res := s.r.res
 	err = fmt.Errorf("%s: %w", what, s.why(err))
@@ -313,6 +394,8 @@ func (s *Session) failed(ctx context.Context, what string, err error) error {
 func (s *Session) Command(ctx context.Context, cmd agent.Command) (exit int, err error) {
 	r := s.r
 	since := time.Now()
+	ctx, cancel := within(ctx, "command", r.g.Timeouts.Command)
+	defer cancel()
 	var e agent.Exit
 	err = s.talk(ctx, func(ctx context.Context, c *agent.Client) (err error) {
 		s.guest.lookout.reached(stageCommand)

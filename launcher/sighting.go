@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"time"
 )
 
 // stage is how far a guest has come, by what its console shows.
@@ -61,17 +62,24 @@ type lookout struct {
 	mu   sync.Mutex
 	line []byte
 	last sighting
+	said bool // anything at all
+	// left is closed when the guest is seen to have left the firmware, at leftAt.
+	left   chan struct{}
+	leftAt time.Time
 }
 
 const lookoutLine = 512 // bytes of a line that are looked at
 
-func newLookout() *lookout { return &lookout{last: sighting{stage: stageFirmware}} }
+func newLookout() *lookout {
+	return &lookout{last: sighting{stage: stageFirmware}, left: make(chan struct{})}
+}
 
 // Write implements io.Writer; it never fails.
 func (l *lookout) Write(p []byte) (int, error) {
 	n := len(p)
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.said = true
 	for len(p) > 0 {
 		line, rest, whole := bytes.Cut(p, []byte("\n"))
 		if room := lookoutLine - len(l.line); room > 0 {
@@ -89,7 +97,7 @@ func (l *lookout) Write(p []byte) (int, error) {
 func (l *lookout) look() {
 	for _, m := range marks {
 		if found := m.text.Find(l.line); found != nil {
-			l.last = sighting{m.stage, printable(found)}
+			l.see(sighting{m.stage, printable(found)})
 			return
 		}
 	}
@@ -99,7 +107,29 @@ func (l *lookout) look() {
 func (l *lookout) reached(s stage) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.last = sighting{stage: s}
+	l.see(sighting{stage: s})
+}
+
+func (l *lookout) see(s sighting) {
+	l.last = s
+	if s.stage != stageFirmware && s.stage != stageNoBoot && l.leftAt.IsZero() {
+		l.leftAt = time.Now()
+		close(l.left)
+	}
+}
+
+// leftFirmware says when the guest was first seen outside the firmware; zero: never.
+func (l *lookout) leftFirmware() time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.leftAt
+}
+
+// silent says whether the guest has written nothing at all.
+func (l *lookout) silent() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return !l.said
 }
 
 // seen gives the last sighting; an unfinished line counts too.

@@ -64,7 +64,7 @@ func TestOutcomeOfAGuestThatEnded(t *testing.T) {
 		{"power-off", &life{reason: "guest-shutdown"}, kernel, OutcomeEnded, "guest-shutdown"},
 		{"killed", &life{}, kernel, OutcomeEnded, "without a word"},
 	} {
-		got, message := c.life.ended(c.seen)
+		got, message := c.life.ended(c.seen, false)
 		if got != c.want || !strings.Contains(message, c.says) {
 			t.Errorf("%s: %s, %q; want %s, and %q said", c.name, got, message, c.want, c.says)
 		}

@@ -1,14 +1,16 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/snplaunch/snplaunch/host"
@@ -30,6 +32,9 @@ func runVerb(e *env, args []string) error {
 	quiet := fs.Bool("quiet", false, "do not show the guest's console")
 	cf := addCertFlags(fs)
 	bundleFile := fs.String("bundle", "", "`FILE`: write the evidence of a match there, for report verify --bundle; it holds the description with the command's environment")
+	timestamps := fs.Bool("timestamps", false, "show when the guest wrote each line of its console, in seconds since the run began")
+	verbose := fs.Bool("verbose", false, "say of each stage how long it took")
+	interactive := fs.Bool("interactive", false, "connect this terminal to the guest's serial console; without a command, to a shell there (Ctrl-] q ends it, Ctrl-] ? helps)")
 	keep := fs.String("keep", "failed", "`failed|always|never`: which runs leave a folder with all that is needed to look into them")
 	artefacts := fs.String("artefacts", "", "`DIR`: where those folders are made (default: snplaunch/runs in your state folder, the newest 20)")
 	idPassword, authorPassword := addPasswordFlags(fs, "", "the ID key"), addPasswordFlags(fs, "author-", "the author key")
@@ -42,6 +47,9 @@ func runVerb(e *env, args []string) error {
 	}
 	if !slices.Contains([]string{"failed", "always", "never"}, *keep) {
 		return usageError("--keep %q is none of failed, always, never", *keep)
+	}
+	if *interactive && (*asJSON || *timestamps || *quiet) {
+		return usageError("run: --interactive shows the guest's console as it is, so it goes with none of --json, --quiet, --timestamps")
 	}
 	machine := host.Probe(e.ctx, host.Root{})
 	chosen, reason, err := host.Choose(*backend, machine)
@@ -101,13 +109,24 @@ func runVerb(e *env, args []string) error {
 	if *asJSON {
 		o.Stdout = e.stderr
 	}
-	o.Progress = func(s string) { fmt.Fprintln(e.stderr, "snplaunch: "+s) }
-	console := newConsole(e.stderr)
-	if !*quiet {
-		o.Console = console
+	talk := newConversation(e, !*quiet || *interactive, *verbose)
+	o.Progress, o.Began, o.Ended = talk.say, talk.began, talk.ended
+	// What a second signal asks for is an end at once: nothing is left to be put in
+	// order but QEMU, which ends with this process.
+	defer context.AfterFunc(e.ctx, func() { signal.Reset(os.Interrupt, syscall.SIGTERM, syscall.SIGHUP) })()
+	var res *launcher.Result
+	switch {
+	case *interactive:
+		res, err = runInteractive(e, g, o)
+	default:
+		console := newConsole(e.stderr, *timestamps, e.dim(e.stderr))
+		if !*quiet {
+			o.Console = console
+		}
+		res, err = launcher.Run(e.ctx, g, o)
+		console.finish()
 	}
-	res, err := launcher.Run(e.ctx, g, o)
-	console.finish()
+	talk.end()
 	if err != nil {
 		return err
 	}
@@ -205,52 +224,6 @@ func runOutcome(res *launcher.Result, exitGuest bool) error {
 		return &exitError{code, fmt.Errorf("the guest's command ended with exit code %d", *res.GuestExit)}
 	}
 	return nil
-}
-
-// console passes the guest's serial output on line by line, without what a
-// firmware sends to clear and colour the screen.
-type console struct {
-	w    io.Writer
-	line []byte
-	esc  int // 0 text, 1 after ESC, 2 in a control sequence
-}
-
-func newConsole(w io.Writer) *console { return &console{w: w} }
-
-// Write implements io.Writer.
-func (c *console) Write(p []byte) (int, error) {
-	for _, b := range p {
-		switch {
-		case c.esc == 1:
-			c.esc = 0
-			if b == '[' {
-				c.esc = 2
-			}
-		case c.esc == 2:
-			if b >= 0x40 && b <= 0x7E {
-				c.esc = 0
-			}
-		case b == 0x1B:
-			c.esc = 1
-		case b == '\n':
-			c.flush()
-		case b == '\r':
-		case b >= 0x20 || b == '\t':
-			c.line = append(c.line, b)
-		}
-	}
-	return len(p), nil
-}
-
-func (c *console) flush() {
-	fmt.Fprintf(c.w, "guest| %s\n", c.line)
-	c.line = c.line[:0]
-}
-
-func (c *console) finish() {
-	if len(c.line) > 0 {
-		c.flush()
-	}
 }
 
 // shellQuote writes a command so that a shell reads it back as it was.
