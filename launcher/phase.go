@@ -98,7 +98,7 @@ func (r *run) failedPage(u *snp.Update) *FailedPage {
 // traceTypes are the page types as QEMU's trace names them (target/i386/sev.c,
 // snp_page_type_to_str).
 var traceTypes = map[string]snp.PageType{
-	"Normal data page": snp.PageNormal, "Zero page": snp.PageZero, "Unmeasured page": snp.PageUnmeasured,
+	"Normal page": snp.PageNormal, "Zero page": snp.PageZero, "Unmeasured page": snp.PageUnmeasured,
 	"Secrets page": snp.PageSecrets, "Cpuid page": snp.PageCPUID,
 }
 

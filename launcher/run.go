@@ -196,8 +196,10 @@ func (r *run) finishLaunch(ctx context.Context) (done bool, err error) {
 	if ctx.Err() != nil {
 		return false, ctx.Err()
 	}
-	if !r.a.ended(5 * time.Second) {
-		return false, fmt.Errorf("QEMU does not answer on its QMP channel: %w", err)
+	if !r.a.ended(2 * time.Second) {
+		r.res.fail(VerdictLaunchFailed, fmt.Sprintf("QEMU runs, but does not answer on its QMP channel: %v", err),
+			"use another QEMU; what it wrote to stderr may say more")
+		return true, nil
 	}
 	r.launchFailed()
 	return true, nil

@@ -46,14 +46,15 @@ func (s sighting) String() string {
 // marks are what tells a stage: OVMF's boot manager (BdsDxe), the EFI stub and
 // the kernel itself, in the words that EDK2 and Linux print.
 var marks = []struct {
+	holds string // what every such line does; a guest may have much to say that is none
 	text  *regexp.Regexp
 	stage stage
 }{
-	{regexp.MustCompile(`BdsDxe: (No bootable option|failed to ).*`), stageNoBoot},
-	{regexp.MustCompile(`EFI stub: .*`), stageStub},
-	{regexp.MustCompile(`Linux version .*`), stageKernel},
-	{regexp.MustCompile(`Kernel panic - not syncing.*`), stagePanic},
-	{regexp.MustCompile(`Run \S+ as init process`), stageInit},
+	{"BdsDxe: ", regexp.MustCompile(`BdsDxe: (No bootable option|failed to ).*`), stageNoBoot},
+	{"EFI stub: ", regexp.MustCompile(`EFI stub: .*`), stageStub},
+	{"Linux version ", regexp.MustCompile(`Linux version .*`), stageKernel},
+	{"Kernel panic - ", regexp.MustCompile(`Kernel panic - not syncing.*`), stagePanic},
+	{" as init process", regexp.MustCompile(`Run \S+ as init process`), stageInit},
 }
 
 // lookout reads a guest's console for marks. It holds one line, however much the guest
@@ -96,6 +97,9 @@ func (l *lookout) Write(p []byte) (int, error) {
 
 func (l *lookout) look() {
 	for _, m := range marks {
+		if !bytes.Contains(l.line, []byte(m.holds)) {
+			continue
+		}
 		if found := m.text.Find(l.line); found != nil {
 			l.see(sighting{m.stage, printable(found)})
 			return
