@@ -21,8 +21,9 @@ import (
 var guestModules = []string{"cuse", "sev-guest"}
 
 // optionalModules are more of them: without configfs, which kernels before 6.7
-// can lack, a guest on the software host has a device but no configfs-tsm.
-var optionalModules = []string{"configfs"}
+// can lack, a guest on the software host has a device but no configfs-tsm. The others
+// are for devices that few guests have.
+var optionalModules = []string{"configfs", "virtio_net", "virtio_blk", "vmw_vsock_virtio_transport"}
 
 // InitrdOptions says what an initrd is built from.
 type InitrdOptions struct {

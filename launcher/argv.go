@@ -26,6 +26,11 @@ type plumbing struct {
 	// simPort adds the port of the simulated device. A guest with a real
 	// Secure Processor has none.
 	simPort bool
+	// vsock is an open /dev/vhost-vsock that has the guest's context identifier; 0: QEMU
+	// opens one.
+	vsock int
+	// idle is for a QEMU in which nothing will run: its devices have nothing behind them.
+	idle bool
 	// interactive is for a person who pastes the command: the guest starts at once and
 	// has its console on the terminal.
 	interactive bool
@@ -60,8 +65,9 @@ func snpArguments(g *guest.Guest, id *signedBlock, cbitpos int, p plumbing) []st
 			object = append(object, "author-key-enabled=on")
 		}
 	}
+	_, memory := memoryArguments(g)
 	args := []string{
-		"-machine", "q35,smm=off,confidential-guest-support=sev0",
+		"-machine", "q35,smm=off,confidential-guest-support=sev0" + memory,
 		"-accel", "kvm",
 		"-object", strings.Join(object, ","),
 	}
@@ -71,8 +77,9 @@ func snpArguments(g *guest.Guest, id *signedBlock, cbitpos int, p plumbing) []st
 // tcgArguments is the command line that runs the same guest without SNP, with
 // the hashes page put where SNP_LAUNCH_UPDATE would have put it.
 func tcgArguments(g *guest.Guest, hashesFD int, hashesGPA uint64, p plumbing) []string {
+	_, memory := memoryArguments(g)
 	args := []string{
-		"-machine", "q35,smm=off",
+		"-machine", "q35,smm=off" + memory,
 		"-accel", "tcg",
 	}
 	if hashesFD > 0 {
@@ -90,6 +97,8 @@ func commonArguments(g *guest.Guest, p plumbing) []string {
 		"-m", strconv.Itoa(g.MemoryMiB) + "M",
 		"-bios", g.Firmware,
 	}
+	memory, _ := memoryArguments(g)
+	args = append(args, memory...)
 	if g.Kernel != "" {
 		args = append(args, "-kernel", g.Kernel)
 		if g.Initrd != "" {
@@ -99,9 +108,7 @@ func commonArguments(g *guest.Guest, p plumbing) []string {
 			args = append(args, "-append", g.Append)
 		}
 	}
-	// An SNP guest shares memory with its devices through bounce buffers,
-	// which only drivers use that were told of an IOMMU.
-	args = append(args, "-device", "virtio-serial-pci,disable-legacy=on,iommu_platform=on")
+	args = append(args, "-device", "virtio-serial-pci,"+modern)
 	port := func(id string, fd int, name string) {
 		if fd > 0 {
 			args = append(args, "-chardev", fmt.Sprintf("socket,id=%s,fd=%d", id, fd))
@@ -117,9 +124,11 @@ func commonArguments(g *guest.Guest, p plumbing) []string {
 		port("sevguest", p.sevGuest, guestdev.PortName)
 	}
 	if p.interactive {
-		return append(args, "-serial", "mon:stdio")
+		args = append(args, "-serial", "mon:stdio")
+	} else {
+		port("console", p.console, "")
+		port("qmp", p.qmp, "")
+		args = append(args, "-serial", "chardev:console", "-mon", "chardev=qmp,mode=control", "-S")
 	}
-	port("console", p.console, "")
-	port("qmp", p.qmp, "")
-	return append(args, "-serial", "chardev:console", "-mon", "chardev=qmp,mode=control", "-S")
+	return append(args, deviceArguments(g, p)...)
 }

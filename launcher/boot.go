@@ -48,6 +48,9 @@ func (r *run) startB() (*os.File, error) {
 			g.CPU = "max" + properties
 		}
 		p.simPort = true
+		if err := r.giveDevices(s, g, &p); err != nil {
+			return nil, err
+		}
 		return tcgArguments(g, page, r.measured.HashPageGPA, p), nil
 	})
 	if err != nil {

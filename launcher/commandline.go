@@ -13,6 +13,10 @@ func CommandLine(g *guest.Guest, o Options) ([]string, error) {
 	if err := r.inputs.Close(); err != nil {
 		return nil, err
 	}
+	g, err := withVsock(g)
+	if err != nil {
+		return nil, err
+	}
 	args := snpArguments(g, r.id, o.CBitPos, plumbing{simPort: o.Backend == BackendSim, interactive: true})
 	return append([]string{o.QEMU}, args...), nil
 }

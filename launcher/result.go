@@ -57,7 +57,9 @@ type Result struct {
 	HostData           *snp.HostData           `json:"host_data"`
 	IDKeyDigest        *snp.KeyDigest          `json:"id_key_digest"`
 	AuthorDigest       *snp.KeyDigest          `json:"author_key_digest"`
-	GuestExit          *int                    `json:"guest_exit"` // null when nothing was run
+	Forwards           []string                `json:"forwards,omitempty"`  // as guest.Forward, with the host's ports
+	VsockCID           uint32                  `json:"vsock_cid,omitempty"` // of the guest
+	GuestExit          *int                    `json:"guest_exit"`          // null when nothing was run
 	DurationMS         map[string]int64        `json:"duration_ms"`
 	Stages             []Stage                 `json:"stages"`
 	Error              *Failure                `json:"error,omitempty"`

@@ -75,6 +75,9 @@ func (r *run) prepare(launch bool) error {
 		if err := r.checkFiles(); err != nil {
 			return err
 		}
+		if err := checkDisks(r.g.Disks); err != nil {
+			return err
+		}
 	}
 	inputs, err := r.o.Shared.open(r.g, launch)
 	if err != nil {
@@ -144,7 +147,10 @@ func (r *run) startA() error {
 		if err != nil {
 			return nil, err
 		}
-		p.simPort = r.sim != nil
+		p.simPort, p.idle = r.sim != nil, r.sim != nil
+		if err := r.giveDevices(s, g, &p); err != nil {
+			return nil, err
+		}
 		args := snpArguments(g, r.id, r.o.CBitPos, p)
 		if r.trace != nil {
 			shared, err := duplicate(r.trace)

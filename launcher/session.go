@@ -530,10 +530,10 @@ func (r *run) launch(ctx context.Context) (*vm, error) {
 		return nil, nil
 	}
 	if r.sim == nil {
-		return r.a, nil
+		return r.a, r.tellWays(ctx, r.a)
 	}
 	if err := r.letBGo(ctx, memory); err != nil {
 		return nil, err
 	}
-	return r.b, nil
+	return r.b, r.tellWays(ctx, r.b)
 }

@@ -32,7 +32,8 @@ func asInit() (err error) {
 			err = fmt.Errorf("panic: %v", p)
 		}
 	}()
-	notes := mountAll()
+	notes := append(mountAll(), loadDrivers("/sys", ModulesDir)...)
+	notes = append(notes, startNetwork()...)
 	os.Setenv("PATH", "/bbin:/bin:/usr/bin:/sbin:/usr/sbin")
 	os.Setenv("HOME", "/")
 	// As a login gives it; without, id knows no name for the group.

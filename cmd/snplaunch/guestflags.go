@@ -77,11 +77,16 @@ func addGuestFlags(fs *flag.FlagSet) *guestFlags {
 		name, of string
 		field    func(*guest.Guest) **[32]byte
 	}{
+		{"ovmf-sha256", "the firmware", func(g *guest.Guest) **[32]byte { return &g.FirmwareSHA256 }},
 		{"kernel-sha256", "the kernel", func(g *guest.Guest) **[32]byte { return &g.KernelSHA256 }},
 		{"initrd-sha256", "the initrd", func(g *guest.Guest) **[32]byte { return &g.InitrdSHA256 }},
 		{"append-sha256", "the command line with its NUL byte", func(g *guest.Guest) **[32]byte { return &g.AppendSHA256 }},
 	} {
-		set(d.name, "`SHA256`: of "+d.of+", in its place or to hold it against", func(s string) (func(*guest.Guest), error) {
+		usage := "`SHA256`: of " + d.of + ", in its place or to hold it against"
+		if d.name == "ovmf-sha256" {
+			usage = "`SHA256`: of the firmware, to hold it against"
+		}
+		set(d.name, usage, func(s string) (func(*guest.Guest), error) {
 			sum, err := snp.ParseSHA256(s)
 			return func(g *guest.Guest) { *d.field(g) = &sum }, err
 		})

@@ -22,6 +22,7 @@ func runVerb(e *env, args []string) error {
 	fs := e.flags("run", "[guest.yaml] [flags] [-- COMMAND…]\n\nLaunches a guest, has it attest, and compares what the firmware reports with what was computed. Parts that are not named come from the cache that `snplaunch setup` fills.")
 	gf := addGuestFlags(fs)
 	gf.addLaunchFlags(fs)
+	gf.addDeviceFlags(fs)
 	backend := fs.String("backend", "auto", "`auto|snp|sim`: this machine's Secure Processor or the software SNP host")
 	hardware := fs.Bool("require-hardware", false, "fail where the launch would be simulated")
 	qemu := fs.String("qemu", "", "`FILE`: qemu-system-x86_64")
