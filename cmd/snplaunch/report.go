@@ -16,6 +16,7 @@ import (
 	"github.com/snplaunch/snplaunch/measure"
 	"github.com/snplaunch/snplaunch/report"
 	"github.com/snplaunch/snplaunch/report/certs"
+	"github.com/snplaunch/snplaunch/report/vouch"
 	"github.com/snplaunch/snplaunch/snp"
 )
 
@@ -60,7 +61,7 @@ func readReport(e *env, path string) (*report.Received, error) {
 // described is a guest description and what it measures.
 type described struct {
 	guest  *guest.Guest
-	claims []report.Claim
+	claims []vouch.Claim
 	digest snp.LaunchDigest
 }
 
@@ -79,7 +80,7 @@ func describeGuest(r *snp.Report, path string) (*described, error) {
 	if err != nil {
 		return nil, err
 	}
-	claims, err := report.Vouch(r, &g, in, m)
+	claims, err := vouch.Claims(r, &g, in, m)
 	return &described{&g, claims, m.LaunchDigest}, err
 }
 
@@ -96,7 +97,7 @@ type reportOutput struct {
 	// Computed is the launch digest of the description, and Inputs what the report
 	// vouches for of it.
 	Computed *snp.LaunchDigest `json:"computed,omitempty"`
-	Inputs   []report.Claim    `json:"inputs,omitempty"`
+	Inputs   []vouch.Claim     `json:"inputs,omitempty"`
 }
 
 func (o *reportOutput) describe(d *described) {

@@ -13,6 +13,7 @@ import (
 	"github.com/snplaunch/snplaunch/idblock"
 	"github.com/snplaunch/snplaunch/measure"
 	"github.com/snplaunch/snplaunch/report"
+	"github.com/snplaunch/snplaunch/report/vouch"
 	"github.com/snplaunch/snplaunch/snp"
 )
 
@@ -28,7 +29,7 @@ type Verified struct {
 	*report.Verified
 	Statement *Statement
 	Guest     guest.Guest
-	Claims    []report.Claim // what the report vouches for
+	Claims    []vouch.Claim // what the report vouches for
 }
 
 // Verify checks everything that a bundle says: the report with the roots in o and with
@@ -131,7 +132,7 @@ func (s *Statement) verify(v *Verified) error {
 	if data != v.Report.ReportData {
 		return fmt.Errorf("its SHA-512 is %s, and REPORT_DATA of the report is %s: something in it was changed after the report was made", data, v.Report.ReportData)
 	}
-	v.Claims, err = report.Vouch(v.Report, &g, &guest.Inputs{}, m)
+	v.Claims, err = vouch.Claims(v.Report, &g, &guest.Inputs{}, m)
 	return err
 }
 

@@ -1,4 +1,5 @@
-package report
+// Package vouch says for which inputs of a guest a report speaks. Start with Claims.
+package vouch
 
 import (
 	"fmt"
@@ -18,10 +19,10 @@ type Claim struct {
 	Why     string `json:"why"`
 }
 
-// Vouch says for which parts of a description a report speaks. m is what measuring the
+// Claims says for which parts of a description a report speaks. m is what measuring the
 // description gave (measure.MeasureWith with in). A report speaks for whoever signed
-// it: without Verify it speaks for nobody.
-func Vouch(r *snp.Report, g *guest.Guest, in *guest.Inputs, m *measure.Result) ([]Claim, error) {
+// it: without report.Verify it speaks for nobody.
+func Claims(r *snp.Report, g *guest.Guest, in *guest.Inputs, m *measure.Result) ([]Claim, error) {
 	var out []Claim
 	same := m.LaunchDigest == r.Measurement
 	claim := func(what string, vouched bool, why, format string, args ...any) {
