@@ -158,29 +158,24 @@ func (f *File) Write(w io.Writer) error {
 		line(out, endLine{l.End, l.Host})
 	}
 	digests := slices.SortedFunc(maps.Keys(f.Pages), func(a, b snp.ContentDigest) int { return bytes.Compare(a[:], b[:]) })
+	pack, packErr := flate.NewWriter(nil, flate.DefaultCompression)
+	if packErr != nil {
+		return packErr
+	}
 	for _, d := range digests {
-		packed, packErr := deflate(f.Pages[d])
-		if packErr != nil {
-			return packErr
+		var packed bytes.Buffer
+		pack.Reset(&packed)
+		_, packErr = pack.Write(f.Pages[d])
+		if err := errors.Join(packErr, pack.Close()); err != nil {
+			return err
 		}
-		line(out, pageLine{d, packed})
+		line(out, pageLine{d, packed.Bytes()})
 	}
 	line(w, sumLine{hex.EncodeToString(sum.Sum(nil))})
 	return err
 }
 
 func trimZeros(b []byte) []byte { return append([]byte{}, bytes.TrimRight(b, "\x00")...) }
-
-func deflate(b []byte) ([]byte, error) {
-	var out bytes.Buffer
-	w, err := flate.NewWriter(&out, flate.DefaultCompression)
-	if err != nil {
-		return nil, err
-	}
-	_, err = w.Write(b)
-	err = errors.Join(err, w.Close())
-	return out.Bytes(), err
-}
 
 // formOf gives what a payload is written as.
 func formOf(p Payload) any {
