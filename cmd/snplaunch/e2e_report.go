@@ -41,16 +41,32 @@ func e2eReport(e *env, args []string) error {
 
 // reportFlags are the forms of results that `e2e run` and `e2e report` write.
 type reportFlags struct {
-	junit, tap string
-	github     bool
+	junit, tap, html string
+	github           bool
 }
 
 func newReportFlags(fs *flag.FlagSet) *reportFlags {
 	r := &reportFlags{}
 	fs.StringVar(&r.junit, "junit", "", "write JUnit XML to this `FILE`")
 	fs.StringVar(&r.tap, "tap", "", "write TAP 14 to this `FILE`")
+	fs.StringVar(&r.html, "html", "", "write a report, one self-contained page, to this `FILE`")
 	fs.BoolVar(&r.github, "github", false, "print annotations of GitHub Actions, and add a summary to the file that $GITHUB_STEP_SUMMARY names")
 	return r
+}
+
+// writeHTML lists the artefacts that are there, relative to the report.
+func (r *reportFlags) writeHTML(w io.Writer, run *results.Run) error {
+	return results.HTML(w, run, results.HTMLOptions{Files: func(folder string) []string {
+		entries, err := os.ReadDir(filepath.Join(filepath.Dir(r.html), folder))
+		if err != nil {
+			return nil // moved or removed since: the link to the folder stays
+		}
+		var names []string
+		for _, e := range entries {
+			names = append(names, e.Name())
+		}
+		return names
+	}})
 }
 
 // write writes what was asked for of a run whose results lie, or would lie, in
@@ -60,7 +76,7 @@ func (r *reportFlags) write(e *env, run *results.Run, path string) error {
 	for _, f := range []struct {
 		path  string
 		write func(io.Writer, *results.Run) error
-	}{{r.junit, results.JUnit}, {r.tap, results.TAP}} {
+	}{{r.junit, results.JUnit}, {r.tap, results.TAP}, {r.html, r.writeHTML}} {
 		if f.path == "" {
 			continue
 		}

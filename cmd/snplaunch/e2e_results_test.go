@@ -103,13 +103,25 @@ func TestE2EReport(t *testing.T) {
 	run := resultstest.Run(resultstest.Options{Seed: 3})
 	path := resultsFile(t, dir, "run/results.jsonl", run, 0)
 	junit, tap := filepath.Join(dir, "junit.xml"), filepath.Join(dir, "run", "cells.tap")
-	summary := filepath.Join(dir, "summary.md")
+	summary, page := filepath.Join(dir, "summary.md"), filepath.Join(dir, "report.html")
+	for _, c := range run.Cells { // the first that has artefacts has a file among them
+		if c.Artefacts != "" {
+			folder := filepath.Join(dir, "run", c.Artefacts)
+			if err := os.MkdirAll(folder, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(folder, "console 1%.log"), nil, 0o644); err != nil {
+				t.Fatal(err)
+			}
+			break
+		}
+	}
 	t.Setenv("GITHUB_STEP_SUMMARY", summary)
-	out, stderr, code := program("e2e", "report", path, "--junit", junit, "--tap", tap, "--github")
+	out, stderr, code := program("e2e", "report", path, "--junit", junit, "--tap", tap, "--html", page, "--github")
 	if code != exitNo || !strings.HasPrefix(out, "::error file=examples/matrix-smoke.yaml,line=12,title=") {
 		t.Errorf("exit code %d, %s%s", code, out, stderr)
 	}
-	for file, has := range map[string]string{junit: "artefacts: run/artefacts/", tap: "artefacts: artefacts/", summary: "### ❌ smoke: "} {
+	for file, has := range map[string]string{junit: "artefacts: run/artefacts/", tap: "artefacts: artefacts/", summary: "### ❌ smoke: ", page: "/console%201%25.log\">console 1%.log</a>"} {
 		if b, err := os.ReadFile(file); err != nil || !strings.Contains(string(b), has) {
 			t.Errorf("%s has no %q (%v)", file, has, err)
 		}

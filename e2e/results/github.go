@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"time"
 )
 
 // What GitHub shows of a step: ten annotations of each level, and a summary of
@@ -131,7 +130,7 @@ func Summary(w io.Writer, run *Run) error {
 		if c.Status == Flaky && len(c.Attempts) > 0 {
 			found = c.Attempts[len(c.Attempts)-1].Message
 		}
-		fmt.Fprintf(&b, "| %s %s | %s | %s | %s | %s |\n", looks[c.Status].Symbol, c.Status, markdown(c.ID), markdown(c.Expect), markdown(limit(found)), about(time.Duration(c.DurationMS)*time.Millisecond))
+		fmt.Fprintf(&b, "| %s %s | %s | %s | %s | %s |\n", looks[c.Status].Symbol, c.Status, markdown(c.ID), markdown(c.Expect), markdown(limit(found)), took(c.DurationMS))
 	}
 	if missing := run.NotRun(); len(missing) > 0 {
 		fmt.Fprintf(&b, "\n%d cells were planned and not run", len(missing))

@@ -10,15 +10,11 @@ import (
 // Text writes a run for people: what did not pass, and the totals.
 func Text(w io.Writer, run *Run) error {
 	var b strings.Builder
-	var last time.Time
 	for _, c := range run.inOrder() {
-		if end := c.Started.Add(time.Duration(c.DurationMS) * time.Millisecond); end.After(last) {
-			last = end
-		}
 		if c.Status == Passed || c.Status == Skipped {
 			continue
 		}
-		fmt.Fprintf(&b, "%s %s (%s)\n", looks[c.Status].Symbol, oneLine(c.ID), about(time.Duration(c.DurationMS)*time.Millisecond))
+		fmt.Fprintf(&b, "%s %s (%s)\n", looks[c.Status].Symbol, oneLine(c.ID), took(c.DurationMS))
 		account := c.Account()
 		if c.Status == Flaky { // it did what it should: only why not at once
 			account = ""
@@ -35,8 +31,8 @@ func Text(w io.Writer, run *Run) error {
 	}
 	h := run.Header
 	fmt.Fprintf(&b, "%s: %s", oneLine(h.Matrix), run.Totals())
-	if last.After(h.Started) {
-		fmt.Fprintf(&b, " in %s", about(last.Sub(h.Started)))
+	if d := run.took(); d > 0 {
+		fmt.Fprintf(&b, " in %s", about(d))
 	}
 	if run.simulated() {
 		b.WriteString(" on the software SNP host")
@@ -44,4 +40,16 @@ func Text(w io.Writer, run *Run) error {
 	b.WriteByte('\n')
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// took is the time from the start of a run to the end of its last cell. A
+// resumed run includes the time that it lay.
+func (r *Run) took() time.Duration {
+	last := r.Header.Started
+	for _, c := range r.Cells {
+		if end := c.Started.Add(time.Duration(c.DurationMS) * time.Millisecond); end.After(last) {
+			last = end
+		}
+	}
+	return last.Sub(r.Header.Started)
 }
