@@ -111,3 +111,6 @@ func (r reading) names() []string {
 	}
 	return r.words()
 }
+
+// IDs are the entries of the catalogue, which Failure.ID names.
+func IDs() []string { return entryWords() }

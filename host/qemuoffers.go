@@ -24,7 +24,7 @@ type QEMU struct {
 	Err error
 }
 
-// asked keeps the answers of programs: the same for as long as the file is.
+// asked keeps the answers of programs, func() *QEMU: the same for as long as the file is.
 var asked sync.Map
 
 type program struct {
@@ -40,16 +40,17 @@ func AskQEMU(ctx context.Context, path string) *QEMU {
 	if err != nil {
 		return &QEMU{Path: path, Err: err}
 	}
+	ask := sync.OnceValue(func() *QEMU {
+		ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+		defer cancel()
+		out, err := exec.CommandContext(ctx, path, "-object", "sev-snp-guest,help").CombinedOutput()
+		return readProperties(path, string(out), err)
+	})
 	key := program{path, st.Size(), st.ModTime()}
-	if q, ok := asked.Load(key); ok {
-		return q.(*QEMU)
-	}
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	out, err := exec.CommandContext(ctx, path, "-object", "sev-snp-guest,help").CombinedOutput()
-	q := readProperties(path, string(out), err)
-	if ctx.Err() == nil {
-		asked.Store(key, q)
+	answer, _ := asked.LoadOrStore(key, ask)
+	q := answer.(func() *QEMU)()
+	if q.Err != nil { // it may go better the next time
+		asked.CompareAndDelete(key, answer)
 	}
 	return q
 }
