@@ -213,6 +213,18 @@ func TestAskQEMU(t *testing.T) {
 	if b, err := os.ReadFile(count); err != nil || string(b) != "x\n" {
 		t.Errorf("asked %q, %v", b, err)
 	}
+	// One that could not be asked is asked again.
+	if err := os.WriteFile(path, []byte("#!/bin/sh\necho y >>"+count+"\nexit 1\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if q := AskQEMU(t.Context(), path); q.Err == nil {
+			t.Errorf("got %+v", q)
+		}
+	}
+	if b, err := os.ReadFile(count); err != nil || string(b) != "x\ny\ny\n" {
+		t.Errorf("asked %q, %v", b, err)
+	}
 	if q := AskQEMU(context.Background(), filepath.Join(dir, "gone")); q.Err == nil {
 		t.Errorf("got %+v", q)
 	}

@@ -24,8 +24,11 @@ type QEMU struct {
 	Err error
 }
 
-// asked keeps the answers of programs, func() *QEMU: the same for as long as the file is.
+// asked keeps what programs were asked, *question by program: the answer is the same for as
+// long as the file is.
 var asked sync.Map
+
+type question struct{ answer func() *QEMU }
 
 type program struct {
 	path     string
@@ -40,15 +43,15 @@ func AskQEMU(ctx context.Context, path string) *QEMU {
 	if err != nil {
 		return &QEMU{Path: path, Err: err}
 	}
-	ask := sync.OnceValue(func() *QEMU {
+	ask := &question{sync.OnceValue(func() *QEMU {
 		ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 		defer cancel()
 		out, err := exec.CommandContext(ctx, path, "-object", "sev-snp-guest,help").CombinedOutput()
 		return readProperties(path, string(out), err)
-	})
+	})}
 	key := program{path, st.Size(), st.ModTime()}
 	answer, _ := asked.LoadOrStore(key, ask)
-	q := answer.(func() *QEMU)()
+	q := answer.(*question).answer()
 	if q.Err != nil { // it may go better the next time
 		asked.CompareAndDelete(key, answer)
 	}

@@ -103,8 +103,9 @@ func (l *life) ended(seen sighting, silent bool) (Outcome, string) {
 }
 
 // settle gives a result its outcome where nothing that happened to the guest
-// has given it one.
+// has given it one, and what the console tells of a failure.
 func (r *Result) settle(launchOnly bool) {
+	r.explainConsole()
 	switch {
 	case r.Outcome != "":
 	case r.Verdict == VerdictLaunchFailed:

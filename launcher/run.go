@@ -240,6 +240,9 @@ func (r *run) launchFailed() {
 	}
 	if f.FWAsked && f.FWError != 0 {
 		r.res.Error.FWStatus = f.FWStatus.String()
+		if f.Proven != "" {
+			r.res.Error.Message += "\nAlready found right: " + f.Proven
+		}
 		r.res.Error.Message += r.whatTheBlockSays(f.FWStatus)
 		r.diagnoseRefusal(f.FWStatus)
 	}

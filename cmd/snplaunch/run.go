@@ -69,6 +69,9 @@ func runVerb(e *env, args []string) error {
 	if found.QEMU.Path == "" {
 		return errors.New("there is no QEMU 10 or later here; run `snplaunch setup`, or name one with --qemu")
 	}
+	if !*dryRun && !*force {
+		go host.AskQEMU(e.ctx, found.QEMU.Path) // its answer is there when the launch is looked at
+	}
 	gf.note = func(s string) { fmt.Fprintln(e.stderr, "snplaunch: note: "+s) }
 	g, err := gf.guest(e.ctx, file, true)
 	if err != nil {
