@@ -55,6 +55,10 @@ func TestOtherLaunchIsExplained(t *testing.T) {
 	res := launch(t, aGuest(t), o)
 	const want = "What was launched is 2 vCPUs of EPYC-v4; the description is of 1."
 	if res.Diagnosis == nil || res.Diagnosis.Sentence != want {
-		t.Errorf("got %+v, %+v; want %q", res.Diagnosis, res.Error, want)
+		t.Fatalf("got %+v, %+v; want %q", res.Diagnosis, res.Error, want)
+	}
+	// The page that is too many is the second save area.
+	if p := res.Diagnosis.Pages; p == nil || p.Differing != 1 || p.PageA != nil || p.PageB == nil || p.PageB.Type != snp.PageVMSA {
+		t.Errorf("got %+v", p)
 	}
 }

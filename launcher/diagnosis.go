@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/snplaunch/snplaunch/diagnose/pagediff"
 	"github.com/snplaunch/snplaunch/diagnose/solve"
 	"github.com/snplaunch/snplaunch/host"
 	"github.com/snplaunch/snplaunch/measure"
@@ -19,6 +20,9 @@ type Diagnosis struct {
 	*solve.Answer
 	// Sentence is the answer in words: what differs, or that nothing tried explains it.
 	Sentence string `json:"sentence"`
+	// Pages is where what the software host heard departs from what was computed;
+	// nil on hardware, and where the two are one.
+	Pages *pagediff.Diff `json:"pages,omitempty"`
 }
 
 // diagnose looks for what explains a digest and puts it into the result, where
@@ -48,6 +52,13 @@ func (r *run) diagnose(digest snp.LaunchDigest, source solve.Source) {
 	}
 	r.res.Diagnosis = d
 	r.res.Error.Message += "\n" + d.Sentence
+	if len(r.res.launched) > 0 {
+		computed, err := pagediff.Of("computed", r.measured, nil)
+		if p := pagediff.Compare(computed, pagediff.OfUpdates("launched", r.res.launched)); err == nil && !p.Equal {
+			d.Pages = p
+			r.res.Error.Message += "\n" + p.String()
+		}
+	}
 }
 
 // diagnoseRefusal looks for what explains that the firmware found another digest than

@@ -14,6 +14,8 @@ type inquiry struct {
 	// asked says whether the command line asks for it.
 	asked func(files []string) bool
 	run   func(e *env, files []string, asJSON bool) error
+	// alone says that the files are its own, also where others know them.
+	alone bool
 }
 
 // inquiries makes the flags of all of them.
@@ -22,6 +24,7 @@ var inquiries = []func(fs *flag.FlagSet) inquiry{
 	recordInquiry,
 	saveAreaInquiry,
 	digestInquiry,
+	pagesInquiry,
 }
 
 func diagnoseVerb(e *env, args []string) error {
@@ -36,6 +39,9 @@ func diagnoseVerb(e *env, args []string) error {
 		return err
 	}
 	asked := slices.DeleteFunc(slices.Clone(all), func(q inquiry) bool { return !q.asked(files) })
+	if i := slices.IndexFunc(asked, func(q inquiry) bool { return q.alone }); i >= 0 {
+		asked = asked[i : i+1]
+	}
 	names := func(list []inquiry) string {
 		var out []string
 		for _, q := range list {

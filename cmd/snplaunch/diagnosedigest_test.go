@@ -70,3 +70,37 @@ func TestDiagnoseDigest(t *testing.T) {
 		}
 	}
 }
+
+// Two launches side by side, of any kind of file that has one.
+func TestDiagnosePages(t *testing.T) {
+	dir := t.TempDir()
+	put := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	firmware := put("OVMF.fd", string(ovmftest.AmdSev().Build()))
+	a := put("a.yaml", "firmware: "+firmware+"\n")
+	b := put("b.yaml", "firmware: "+firmware+"\ncpu: EPYC-Genoa\n")
+	zero := strings.Repeat("0", 96)
+	c := put("launch.json", `{"computed": [{"type": "NORMAL", "gpa": 4096, "length": 4096, "contents": "`+zero+`"}]}`)
+	if code, stdout, stderr := said(t, "", "diagnose", "--pages", a, a); code != exitOK || !strings.Contains(stdout, "the same launch") {
+		t.Errorf("exit code %d, %q, %q", code, stdout, stderr)
+	}
+	if code, stdout, stderr := said(t, "", "diagnose", "--pages", a, b); code != exitNo || !strings.Contains(stdout, "RDX, offset 0x310") {
+		t.Errorf("exit code %d, %q, %q", code, stdout, stderr)
+	}
+	if code, stdout, stderr := said(t, "", "diagnose", "--pages", c, a); code != exitNo || !strings.Contains(stdout, "Page 0 of") {
+		t.Errorf("exit code %d, %q, %q", code, stdout, stderr)
+	}
+	for want, args := range map[string][]string{
+		"name both":      {"diagnose", "--pages", a},
+		"lists no pages": {"diagnose", "--pages", a, put("empty.json", "{}")},
+	} {
+		if code, _, stderr := said(t, "", args...); code == exitOK || !strings.Contains(stderr, want) {
+			t.Errorf("%q: exit code %d, %q; want %q", args, code, stderr, want)
+		}
+	}
+}
