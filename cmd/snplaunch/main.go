@@ -85,7 +85,7 @@ func init() {
 		{"record", "note what a command that starts QEMU launches, and how that ends", "[flags] -- COMMAND…", recordVerb},
 		{"e2e", "a matrix of launches: merge, compare and report its results", "merge|diff|report …", e2eVerb},
 		{"sim", "the software SNP host: exec, replay, root", "exec [flags] -- COMMAND… | replay FILE [flags] | root", simVerb},
-		{"diagnose", "why a launch failed: reads logs, records, QEMU's trace, dumps of save areas", "RECORD [guest.yaml] | --log FILE|-", diagnoseVerb},
+		{"diagnose", "why a launch failed, what a digest was made of, where two launches part", "RECORD [guest.yaml] | --log FILE|- | guest.yaml --expected DIGEST | --pages A B", diagnoseVerb},
 		{"explain", "what a word of SNP means: a status, an errno, a policy, a TCB, a GUID, …", "WORD… [--json]", explainVerb},
 		{"setup", "fetch QEMU, firmware and kernel where they are missing, build the initramfs", "[flags]", setupVerb},
 		{"doctor", "what this machine can do, and what to do about what it cannot; whether a launch can work", "[guest.yaml] [flags] [-- QEMU COMMAND…]", doctorVerb},
