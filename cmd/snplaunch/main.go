@@ -89,6 +89,9 @@ func init() {
 		{"explain", "what a word of SNP means: a status, an errno, a policy, a TCB, a GUID, …", "WORD… [--json]", explainVerb},
 		{"setup", "fetch QEMU, firmware and kernel where they are missing, build the initramfs", "[flags]", setupVerb},
 		{"doctor", "what this machine can do, and what to do about what it cannot; whether a launch can work", "[guest.yaml] [flags] [-- QEMU COMMAND…]", doctorVerb},
+		{"init", "write a guest.yaml with comments, filled in from this machine", "[FILE] [flags]", initVerb},
+		{"lock", "pin a description's files by their SHA-256", "guest.yaml [flags]", lockVerb},
+		{"schema", "print the JSON Schema of a description", "[guest]", schemaVerb},
 		{"completion", "print a completion script", "bash|zsh|fish", completionVerb},
 		{"version", "print the version", "", versionVerb},
 	}
