@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
 	"time"
 )
@@ -15,6 +16,7 @@ import (
 type Client struct {
 	conn     net.Conn
 	greeting Greeting
+	oob      bool          // out-of-band execution is enabled
 	writing  chan struct{} // holds one token while a command is being written
 	done     chan struct{} // closed after the reader has ended
 
@@ -34,9 +36,12 @@ type call struct {
 	reply   chan message // has room for the one reply
 }
 
-// Dial takes over conn, reads QEMU's greeting and enters command mode. No
-// capability (such as out-of-band execution) is enabled. When Dial fails it
-// closes conn; otherwise [Client.Close] does.
+// capOOB is the capability of out-of-band execution.
+const capOOB = "oob"
+
+// Dial takes over conn, reads QEMU's greeting and enters command mode. Out-of-band
+// execution is enabled where the greeting offers it, nothing else ever. When Dial
+// fails it closes conn; otherwise [Client.Close] does.
 func Dial(ctx context.Context, conn net.Conn) (*Client, error) {
 	return dial(ctx, conn, maxMessage)
 }
@@ -65,7 +70,11 @@ func dial(ctx context.Context, conn net.Conn, limit int64) (*Client, error) {
 		c.Close()
 		return nil, fmt.Errorf("QMP greeting: QEMU has not sent it: %w", ctx.Err())
 	}
-	if err := c.Execute(ctx, "qmp_capabilities", nil, nil); err != nil {
+	var args any
+	if c.oob = slices.Contains(c.greeting.Capabilities, capOOB); c.oob {
+		args = map[string][]string{"enable": {capOOB}}
+	}
+	if err := c.Execute(ctx, "qmp_capabilities", args, nil); err != nil {
 		c.Close()
 		return nil, err
 	}
@@ -105,13 +114,36 @@ func (c *Client) Close() error {
 // The error is an [*Error] when QEMU refused the command, else it wraps
 // ctx.Err() or the connection's error.
 func (c *Client) Execute(ctx context.Context, command string, args, result any) error {
-	ret, err := c.roundTrip(ctx, command, func(id uint64) ([]byte, error) {
+	return c.execute(ctx, command, result, func(id uint64) ([]byte, error) {
 		return json.Marshal(struct {
 			Execute   string `json:"execute"`
 			Arguments any    `json:"arguments,omitempty"`
 			ID        uint64 `json:"id"`
 		}{command, args, id})
 	})
+}
+
+// ErrNoOOB reports a QEMU that offers no out-of-band execution on this channel.
+var ErrNoOOB = errors.New("QEMU offers no out-of-band execution on this channel")
+
+// ExecuteOOB is [Client.Execute] for a command that does not wait for its turn: QEMU
+// runs it even while an earlier command keeps it busy. Few commands allow that, among
+// them yank and migrate-pause; QEMU refuses the others.
+func (c *Client) ExecuteOOB(ctx context.Context, command string, args, result any) error {
+	if !c.oob {
+		return fmt.Errorf("QMP command %s: %w", command, ErrNoOOB)
+	}
+	return c.execute(ctx, command, result, func(id uint64) ([]byte, error) {
+		return json.Marshal(struct {
+			Execute   string `json:"exec-oob"`
+			Arguments any    `json:"arguments,omitempty"`
+			ID        uint64 `json:"id"`
+		}{command, args, id})
+	})
+}
+
+func (c *Client) execute(ctx context.Context, command string, result any, encode func(id uint64) ([]byte, error)) error {
+	ret, err := c.roundTrip(ctx, command, encode)
 	if err != nil || result == nil {
 		return err
 	}

@@ -24,7 +24,7 @@ type Version = goqmp.Version
 // Greeting is what QEMU says first.
 type Greeting struct {
 	Version      Version  `json:"version"`
-	Capabilities []string `json:"capabilities"` // e.g. "oob"; none is enabled here
+	Capabilities []string `json:"capabilities"` // e.g. "oob"
 }
 
 // message is any message from QEMU. Which of greeting, event, return and
