@@ -45,6 +45,8 @@ type env struct {
 	stdin  io.Reader
 	stdout io.Writer
 	stderr io.Writer
+	made   *flag.FlagSet // the flags that were made last, and their usage
+	usage  string
 	help   func() // prints the help of the verb whose flags were made last
 	// kds takes requests to AMD's Key Distribution Service; nil, as in main: the network.
 	kds http.RoundTripper
@@ -93,6 +95,7 @@ func init() {
 		{"lock", "pin a description's files by their SHA-256", "guest.yaml [flags]", lockVerb},
 		{"schema", "print the JSON Schema of a description", "[guest]", schemaVerb},
 		{"completion", "print a completion script", "bash|zsh|fish", completionVerb},
+		{"man", "print the manual, or write its pages into a folder", "[DIR]", manVerb},
 		{"version", "print the version", "", versionVerb},
 	}
 }
@@ -172,6 +175,7 @@ func (e *env) flags(name, usage string) *flag.FlagSet {
 	// The flag package calls Usage for every mistake too; help is only for
 	// those who ask for it, see exit.
 	fs.Usage = func() {}
+	e.made, e.usage = fs, usage
 	e.help = func() {
 		fmt.Fprintf(e.stdout, "Usage: snplaunch %s %s\n\n", name, usage)
 		var names []string
