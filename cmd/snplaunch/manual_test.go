@@ -43,7 +43,7 @@ func TestCompletion(t *testing.T) {
 			return exec.Command("bash", append([]string{"--norc", "-c", `source "$0"; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _snplaunch; printf '%s\n' "${COMPREPLY[@]}"`, script}, words...)...)
 		},
 		"fish": func(script string, words ...string) *exec.Cmd {
-			return exec.Command("fish", "--no-config", "-c", "source $argv[1]; complete -C \"$argv[2]\" | string split -f1 \\t", script, strings.Join(words, " "))
+			return exec.Command("fish", "--no-config", "-c", "source $argv[1]; complete -C \"$argv[2]\" | string split -f1 \\t; true", script, strings.Join(words, " "))
 		},
 		"zsh": func(script string, words ...string) *exec.Cmd {
 			return exec.Command("zsh", append([]string{"-f", "-c", `compdef() { : }; _files() { : }; typeset -A compstate; source "$0"
