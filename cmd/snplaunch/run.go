@@ -27,7 +27,8 @@ func runVerb(e *env, args []string) error {
 	hardware := fs.Bool("require-hardware", false, "fail where the launch would be simulated")
 	qemu := fs.String("qemu", "", "`FILE`: qemu-system-x86_64")
 	force := fs.Bool("force", false, "launch although something stands in the way, to see what QEMU and the firmware say of it")
-	dryRun := fs.Bool("dry-run", false, "print the QEMU command instead of running it")
+	dryRun := fs.Bool("dry-run", false, "the same as --print command")
+	form := fs.String("print", "", "`command|libvirt|qemu-config`: launch nothing, but print the QEMU command, a libvirt domain, or a file for -readconfig")
 	asJSON := fs.Bool("json", false, "print the result as an object")
 	exitGuest := fs.Bool("exit-guest", false, "exit with the guest command's code")
 	quiet := fs.Bool("quiet", false, "do not show the guest's console")
@@ -46,6 +47,12 @@ func runVerb(e *env, args []string) error {
 	if err := errors.Join(idPassword.check(), authorPassword.check()); err != nil {
 		return err
 	}
+	if *dryRun && *form == "" {
+		*form = "command"
+	}
+	if !slices.Contains([]string{"", "command", "libvirt", "qemu-config"}, *form) {
+		return usageError("--print %q is none of command, libvirt, qemu-config", *form)
+	}
 	if !slices.Contains([]string{"failed", "always", "never"}, *keep) {
 		return usageError("--keep %q is none of failed, always, never", *keep)
 	}
@@ -56,7 +63,7 @@ func runVerb(e *env, args []string) error {
 	chosen, reason, err := host.Choose(*backend, machine)
 	// A command can be printed for another machine than this one.
 	var obstacles *host.ObstacleError
-	if err != nil && !(*dryRun && errors.As(err, &obstacles)) {
+	if err != nil && !(*form != "" && errors.As(err, &obstacles)) {
 		return err
 	}
 	if *hardware && chosen != launcher.BackendSNP {
@@ -69,7 +76,7 @@ func runVerb(e *env, args []string) error {
 	if found.QEMU.Path == "" {
 		return errors.New("there is no QEMU 10 or later here; run `snplaunch setup`, or name one with --qemu")
 	}
-	if !*dryRun && !*force {
+	if *form == "" && !*force {
 		go host.AskQEMU(e.ctx, found.QEMU.Path) // its answer is there when the launch is looked at
 	}
 	gf.note = func(s string) { fmt.Fprintln(e.stderr, "snplaunch: note: "+s) }
@@ -99,16 +106,8 @@ func runVerb(e *env, args []string) error {
 	}
 	o := launcher.Options{KeyPassword: password, Backend: chosen, QEMU: found.QEMU.Path, CBitPos: int(host.CBitPos()), DataDir: data, Conditions: machine.Conditions(), Force: *force,
 		Stdout: e.stdout, Stderr: e.stderr, Certs: finder, Tool: "snplaunch " + versionName()}
-	if *dryRun {
-		line, err := launcher.CommandLine(g, o)
-		if err != nil {
-			return err
-		}
-		if chosen == launcher.BackendSim {
-			line = append([]string{"snplaunch", "sim", "exec", "--hold", "--"}, line...)
-		}
-		fmt.Fprintln(e.stdout, shellQuote(line))
-		return nil
+	if *form != "" {
+		return e.print(g, o, *form)
 	}
 	if *asJSON {
 		o.Stdout = e.stderr
