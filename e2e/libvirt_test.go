@@ -37,9 +37,38 @@ const libvirtDomain = `<domain type='kvm'>
 // libvirt defines, starts, asks and destroys an SNP domain in a session
 // without privileges, and starts it as measure says.
 func TestLibvirt(t *testing.T) {
-	usr := libvirtUsr(t)
 	at := aPlace(t)
-	want := at.digest(t, "libvirt", 2)
+	libvirtSession(t, at, fmt.Appendf(nil, libvirtDomain, at.firmware, at.kernel, parts(t).QEMU.Path), at.digest(t, "libvirt", 2))
+}
+
+// What run --print libvirt prints, libvirt takes, and launches as measured: with the ID
+// block that was signed, which the firmware checks, and devices that it has elements
+// for and others.
+func TestPrintLibvirt(t *testing.T) {
+	at := aPlace(t)
+	disk := filepath.Join(at.dir, "disk.img")
+	if err := os.WriteFile(disk, make([]byte, 1<<20), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	cmd, _ := command(t, "print", "run", "--backend", "sim", "--print", "libvirt", "--ovmf", at.firmware, "--kernel", at.kernel, "--append", "tag=printed",
+		"--vcpus", "2", "--qemu", parts(t).QEMU.Path, "--disk", disk+",read-only,serial=one", "--forward", "auto:22", "--memory-backend", "memfd",
+		"--host-data", strings.Repeat("5a", 32))
+	domain, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"<idBlock>", "<idAuth>", "<hostData>WlpaWlpa", `kernelHashes="yes"`, "<serial>one</serial>", "hostfwd=tcp:127.0.0.1:0-:22"} {
+		if !strings.Contains(string(domain), want) {
+			t.Errorf("the domain has no %s:\n%s", want, domain)
+		}
+	}
+	libvirtSession(t, at, domain, at.digest(t, "printed", 2))
+}
+
+// libvirtSession takes a domain named snp, of policy 0x30000, through a session.
+func libvirtSession(t *testing.T, at place, domain []byte, want string) {
+	t.Helper()
+	usr := libvirtUsr(t)
 	makeRoots(t)
 	data := filepath.Join(at.dir, "data")
 	script, err := os.ReadFile("testdata/libvirt.sh")
@@ -47,7 +76,7 @@ func TestLibvirt(t *testing.T) {
 		t.Fatal(err)
 	}
 	at.script(t, "session.sh", string(script))
-	if err := os.WriteFile(filepath.Join(at.dir, "snp.xml"), fmt.Appendf(nil, libvirtDomain, at.firmware, at.kernel, parts(t).QEMU.Path), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(at.dir, "snp.xml"), domain, 0o644); err != nil {
 		t.Fatal(err)
 	}
 	// The unpacked files are laid over the machine's for this session alone.

@@ -167,6 +167,10 @@ func LibvirtDomain(g *guest.Guest, o Options) ([]byte, error) {
 	if args = append(args, deviceArguments(&rest, plumbing{})...); len(args) > 0 {
 		d.Args = &domainArgs{}
 		for _, a := range args {
+			// libvirt gives its own devices the slots from 1 on.
+			if rest, ok := strings.CutPrefix(a, "virtio-net-pci,"); ok {
+				a = "virtio-net-pci,bus=pcie.0,addr=0x1e," + rest
+			}
 			d.Args.Args = append(d.Args.Args, domainArg{a})
 		}
 	}

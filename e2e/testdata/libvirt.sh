@@ -13,7 +13,7 @@ until virsh -c $uri version >/dev/null 2>&1; do
   sleep 0.1
 done
 virsh -c $uri domcapabilities --machine q35 | grep -c '<value>sev-snp</value>'
-virsh -c $uri -q define snp.xml
+virsh -c $uri -q define --validate snp.xml
 virsh -c $uri -q start snp
 virsh -c $uri -q domstate snp
 virsh -c $uri qemu-monitor-command snp '{"execute":"query-sev"}'
