@@ -25,8 +25,8 @@ import (
 // maxFile is more than any description has, in bytes.
 const maxFile = 1 << 20
 
-// Field is one key. Exactly one of Set, Sub and Items says what its value is: a
-// value, a mapping, or a list of mappings.
+// Field is one key. Exactly one of Set, Sub, Items and Read says what its value
+// is: a value, a mapping, a list of mappings, or something of another form.
 type Field struct {
 	Key    string
 	Doc    string // what it means: a sentence, or several
@@ -37,6 +37,7 @@ type Field struct {
 	Sub    []Field
 	Items  func() []Field   // begins the next item and gives its keys
 	Each   func() [][]Field // the keys of each item that there is, for Marshal
+	Read   func(r *Reader, n *yaml.Node, name string)
 }
 
 // File reads a file of at most 1 MiB. what names it in messages, e.g. "guest description".
@@ -89,6 +90,9 @@ func NewReader(name string) *Reader { return &Reader{name: name} }
 func (r *Reader) Fail(n *yaml.Node, format string, args ...any) {
 	r.errs = multierror.Append(r.errs, fmt.Errorf("%s:%d: %s", r.name, n.Line, fmt.Sprintf(format, args...)))
 }
+
+// Add notes an error that names its place itself, as those of Err do.
+func (r *Reader) Add(err error) { r.errs = multierror.Append(r.errs, err) }
 
 // Err gives everything that is wrong, a line each; nil where nothing is.
 func (r *Reader) Err() error {
@@ -157,6 +161,8 @@ func (r *Reader) value(v *yaml.Node, name string, f Field) {
 		for i, item := range v.Content {
 			r.Mapping(item, fmt.Sprintf("%s[%d].", name, i), f.Items())
 		}
+	case f.Read != nil:
+		f.Read(r, v, name)
 	default:
 		if err := f.Set(v); err != nil {
 			r.Fail(v, "%s: %v", name, err)
