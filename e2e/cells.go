@@ -176,3 +176,12 @@ func (c *Cell) withKeys() *guest.Guest {
 	}
 	return &g
 }
+
+// Backend is where the cell is launched.
+func (c *Cell) Backend() string { return c.setting.backend }
+
+// GivesEvidence says whether the cell boots a guest that attests and in which
+// nothing is made wrong.
+func (c *Cell) GivesEvidence() bool {
+	return c.Depth() == results.Full && c.Tamper == nil && (c.Expect.kind == "" || c.Expect.kind == expectMatches)
+}

@@ -21,9 +21,8 @@ import (
 
 // form reads a matrix.yaml.
 type form struct {
-	m     *Matrix
-	dir   string
-	nodes []*yaml.Node // of the groups
+	m   *Matrix
+	dir string
 }
 
 func (f *form) matrix() []strictyaml.Field {

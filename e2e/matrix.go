@@ -129,9 +129,15 @@ func (f *form) settle(r *strictyaml.Reader, root *yaml.Node) {
 	if len(f.m.Groups) == 0 {
 		r.Fail(root, "there are no groups (give the key groups a list)")
 	}
+	var nodes []*yaml.Node
+	for i := 0; i+1 < len(root.Content); i += 2 {
+		if root.Content[i].Value == "groups" {
+			nodes = root.Content[i+1].Content
+		}
+	}
 	seen := map[string]int{}
 	for i, g := range f.m.Groups {
-		n := f.nodes[i]
+		n := nodes[i]
 		g.Line = n.Line
 		switch {
 		case g.Name == "":

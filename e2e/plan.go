@@ -82,6 +82,7 @@ func (s Shard) String() string {
 type Plan struct {
 	Cells []*Cell       // of this shard that are selected, the slowest first
 	All   []PlannedCell // of the matrix that are selected, in its order
+	Shard Shard
 }
 
 // PlannedCell is a cell with what it is thought to take and the shard that runs it.
@@ -107,7 +108,7 @@ func (m *Matrix) Plan(backend string, s Selection, d Durations) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Plan{}
+	p := &Plan{Shard: s.Shard}
 	for _, id := range s.Cells {
 		if !slices.ContainsFunc(cells, func(c *Cell) bool { return c.ID == id }) {
 			return nil, fmt.Errorf("%s has no cell %s (`snplaunch e2e plan` lists them)", m.Path, id)
@@ -145,4 +146,10 @@ func (m *Matrix) Plan(backend string, s Selection, d Durations) (*Plan, error) {
 		}
 	}
 	return p, nil
+}
+
+// Only leaves those cells that fit, in the order that they have.
+func (p *Plan) Only(fits func(*Cell) bool) {
+	p.Cells = slices.DeleteFunc(p.Cells, func(c *Cell) bool { return !fits(c) })
+	p.All = slices.DeleteFunc(p.All, func(c PlannedCell) bool { return !fits(c.Cell) })
 }

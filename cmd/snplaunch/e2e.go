@@ -11,6 +11,9 @@ var e2eVerbs = []struct {
 	name string
 	run  func(*env, []string) error
 }{
+	{"plan", e2ePlan},
+	{"run", e2eRun},
+	{"evidence", e2eEvidence},
 	{"merge", e2eMerge},
 	{"diff", e2eDiff},
 	{"report", e2eReport},
