@@ -48,8 +48,9 @@ func DigestInput(what string, sum [32]byte) *Input {
 	return in
 }
 
-// HasContents says whether there are bytes to read, and not only their digest.
-func (i *Input) HasContents() bool { return i.reader != nil }
+// HasContents says whether there are bytes to read, and not only their digest, or
+// nothing at all.
+func (i *Input) HasContents() bool { return i != nil && i.reader != nil }
 
 // ReadAt implements io.ReaderAt.
 func (i *Input) ReadAt(p []byte, off int64) (int, error) {

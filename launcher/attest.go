@@ -17,7 +17,7 @@ func (r *run) judge(in *received, n snp.ReportData, s *bundle.Statement) error {
 	if r.o.Hooks.ExpectNonce != nil {
 		r.o.Hooks.ExpectNonce(&n)
 	}
-	r.res.ReportData = &n
+	r.res.ReportData, r.res.ReportVerified = &n, false
 	r.res.Report, r.res.Certificates, r.res.evidence = in.raw, in.table, evidence{}
 	parsed, err := snp.ParseReport(in.raw)
 	if err != nil {

@@ -123,9 +123,10 @@ func (r *Result) part(name string, since, end time.Time) {
 }
 
 // fail sets a verdict other than match, unless one is set already: the first
-// thing that went wrong is the one to report.
+// thing that went wrong is the one to report. A match ends with what goes wrong
+// after it: another report that does not hold, a guest that takes too long.
 func (r *Result) fail(v Verdict, message, advice string) {
-	if r.Verdict != "" {
+	if r.Verdict != "" && r.Verdict != VerdictMatch {
 		return
 	}
 	r.Verdict = v

@@ -138,9 +138,6 @@ func (s *Session) timedOut(ctx context.Context, err error) {
 	if s.guest != nil {
 		last = fmt.Sprintf("; last seen: %s", s.guest.lookout.seen())
 	}
-	if res.Verdict == VerdictMatch {
-		res.Verdict = ""
-	}
 	res.fail(VerdictTimeout, took+last, advice)
 }
 
