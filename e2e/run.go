@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-multierror"
@@ -110,8 +111,8 @@ type runner struct {
 	sums   *sums
 	made   *made
 
-	mu     sync.Mutex // over the sink
-	failed bool       // with FailFast: begin nothing more
+	mu     sync.Mutex  // over the sink
+	failed atomic.Bool // with FailFast: begin nothing more
 }
 
 // header is the first line of the file.
@@ -227,7 +228,7 @@ func (r *runner) all(ctx context.Context, p *Plan, done map[string]bool) error {
 		})
 	}
 	for _, c := range cells {
-		if r.over() {
+		if r.failed.Load() {
 			break
 		}
 		select {
@@ -245,13 +246,6 @@ func (r *runner) all(ctx context.Context, p *Plan, done map[string]bool) error {
 	default:
 		return ctx.Err()
 	}
-}
-
-// over says whether no further cell is to begin.
-func (r *runner) over() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.failed
 }
 
 func (r *runner) tell(what func(results.Sink)) {
@@ -298,16 +292,9 @@ func (r *runner) cell(ctx context.Context, c *Cell, worker int) error {
 	if err := r.w.Add(found); err != nil {
 		return err
 	}
-	r.tell(func(s results.Sink) {
-		s.End(&found)
-		if r.o.FailFast && !found.Status.Good() {
-			r.failed = true
-		}
-	})
-	if r.o.Sink == nil && r.o.FailFast && !found.Status.Good() {
-		r.mu.Lock()
-		r.failed = true
-		r.mu.Unlock()
+	if r.o.FailFast && !found.Status.Good() {
+		r.failed.Store(true)
 	}
+	r.tell(func(s results.Sink) { s.End(&found) })
 	return nil
 }

@@ -85,7 +85,7 @@ func init() {
 		{"report", "attestation reports: show, verify", "show|verify FILE [guest.yaml] [flags]", reportVerb},
 		{"certs", "certificates and revocation lists of reports and chips", "fetch [flags]", certsVerb},
 		{"record", "note what a command that starts QEMU launches, and how that ends", "[flags] -- COMMAND…", recordVerb},
-		{"e2e", "a matrix of launches: merge, compare and report its results", "merge|diff|report …", e2eVerb},
+		{"e2e", "a matrix of launches: plan, run, compare, report", "plan|run|evidence|merge|diff|report", e2eVerb},
 		{"sim", "the software SNP host: exec, replay, root", "exec [flags] -- COMMAND… | replay FILE [flags] | root", simVerb},
 		{"diagnose", "why a launch failed, what a digest was made of, where two launches part", "RECORD [guest.yaml] | --log FILE|- | guest.yaml --expected DIGEST | --pages A B", diagnoseVerb},
 		{"explain", "what a word of SNP means: a status, an errno, a policy, a TCB, a GUID, …", "WORD… [--json]", explainVerb},
