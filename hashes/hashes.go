@@ -72,7 +72,7 @@ func Cmdline(cmdline string) ([32]byte, error) {
 	}
 	h := sha256.New()
 	io.WriteString(h, cmdline)
-	h.Write([]byte{0})
+	h.Write(terminator())
 	return [32]byte(h.Sum(nil)), nil
 }
 

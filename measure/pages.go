@@ -117,7 +117,7 @@ func SectionPages(img *ovmf.Image, hash *HashPage, vmm vmsa.VMM) []Page {
 			*dst = append(*dst, Page{u, source})
 		}
 	}
-	return append(pages, last...)
+	return sabotage(append(pages, last...))
 }
 
 // sectionPageType gives the page type with which a section is launched. QEMU

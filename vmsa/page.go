@@ -153,7 +153,7 @@ func Page(cfg Config, bsp bool, resetAddr uint32) [PageSize]byte {
 	}
 	data := segment{Attr: p.data, Limit: 0xFFFF}
 
-	return encode([...]placed{
+	page := encode([...]placed{
 		{0x000, data}, // ES
 		{0x010, segment{0xF000, cs, 0xFFFF, uint64(start & 0xFFFF0000)}}, // CS
 		{0x020, segment{Attr: p.ss, Limit: 0xFFFF}},                      // SS
@@ -161,6 +161,8 @@ func Page(cfg Config, bsp bool, resetAddr uint32) [PageSize]byte {
 		{0x040, data}, // FS
 		{0x050, data}, // GS
 	}, p.tr, uint64(start&0xFFFF), cr0ET, p, cfg)
+	sabotage(&page, bsp)
+	return page
 }
 
 // placed is a segment register and its offset in the save area.

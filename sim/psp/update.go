@@ -137,6 +137,7 @@ func (g *Guest) measure(u UpdateParams, gpa uint64, page []byte) {
 			DigestCur: current, Contents: contents, Type: u.Type, IMIPage: u.IMIPage,
 			VMPL1: u.VMPL1, VMPL2: u.VMPL2, VMPL3: u.VMPL3, GPA: gpa,
 		}
+		sabotage(&info)
 		b := info.Bytes()
 		return sha512.Sum384(b[:])
 	}
