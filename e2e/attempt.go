@@ -78,6 +78,7 @@ func (r *runner) attempt(ctx context.Context, c *Cell, n int, say func(string)) 
 	o := r.o.Launch
 	o.Backend, o.Shared, o.LaunchOnly = c.setting.backend, r.shared, c.Depth() == results.LaunchOnly
 	o.Began = say
+	o.NoDiagnosis = o.NoDiagnosis || !c.Expect.isGood() // what was made wrong is known
 	// What is to be refused later must not be refused before.
 	o.Force = o.Force || !c.Expect.isGood() && c.Expect.kind != expectRefused
 	if o.QEMU == "" || c.setting.qemu != "" {

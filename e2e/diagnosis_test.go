@@ -62,3 +62,14 @@ func TestOtherLaunchIsExplained(t *testing.T) {
 		t.Errorf("got %+v", p)
 	}
 }
+
+// Who launches what must fail knows what was made wrong, and does not have it looked for.
+func TestNoDiagnosis(t *testing.T) {
+	o := options(t)
+	o.NoDiagnosis = true
+	o.Hooks = launcher.Hooks{Launched: func(g *guest.Guest) { g.VCPUs = 2 }}
+	res := launch(t, aGuest(t), o)
+	if res.Error == nil || res.Error.FWError != int(snp.StatusBadMeasurement) || res.Diagnosis != nil {
+		t.Errorf("error %+v, diagnosis %+v", res.Error, res.Diagnosis)
+	}
+}

@@ -28,7 +28,7 @@ type Diagnosis struct {
 // diagnose looks for what explains a digest and puts it into the result, where
 // it is found. A run that fails for another reason has none.
 func (r *run) diagnose(digest snp.LaunchDigest, source solve.Source) {
-	if r.measured == nil || r.inputs == nil || r.res.Error == nil || digest == r.res.Computed {
+	if r.o.NoDiagnosis || r.measured == nil || r.inputs == nil || r.res.Error == nil || digest == r.res.Computed {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), diagnosisTime)

@@ -36,6 +36,9 @@ type Options struct {
 	Force bool
 	// LaunchOnly stops after SNP_LAUNCH_FINISH: nothing is booted.
 	LaunchOnly bool
+	// NoDiagnosis leaves out the search for what a wrong digest was made of, for who
+	// means it to be wrong: it takes up to a second of all processors.
+	NoDiagnosis bool
 	// Console, Stdout and Stderr take what the guest's serial port and its
 	// command write; nil drops it.
 	Console, Stdout, Stderr io.Writer
