@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -20,19 +21,22 @@ import (
 type selectionFlags struct {
 	backend   *string
 	filter    *regexp.Regexp
+	words     []string // those flags that every shard of a run is given alike
 	cells     []string
 	shard     e2e.Shard
 	durations []string
+	elsewhere bool // whether cells are only planned, for whatever machine
 }
 
 func addSelectionFlags(fs *flag.FlagSet) *selectionFlags {
 	s := &selectionFlags{backend: fs.String("backend", "auto", "`auto|snp|sim`: where cells are launched whose matrix does not say it")}
 	fs.Func("filter", "`REGEXP`: only cells whose id matches somewhere", func(v string) (err error) {
 		s.filter, err = regexp.Compile(v)
+		s.words = append(s.words, "--filter", v)
 		return err
 	})
 	fs.Func("cell", "`ID`: only this cell; may be given several times", func(v string) error {
-		s.cells = append(s.cells, v)
+		s.cells, s.words = append(s.cells, v), append(s.words, "--cell", v)
 		return nil
 	})
 	fs.Func("shard", "`N/OF`: only this part of the matrix, e.g. 3/8", func(v string) (err error) {
@@ -40,7 +44,7 @@ func addSelectionFlags(fs *flag.FlagSet) *selectionFlags {
 		return err
 	})
 	fs.Func("durations", "`RESULTS`: of earlier runs, for what cells take; all shards must be given the same", func(v string) error {
-		s.durations = append(s.durations, v)
+		s.durations, s.words = append(s.durations, v), append(s.words, "--durations", v)
 		return nil
 	})
 	return s
@@ -61,7 +65,9 @@ func (s *selectionFlags) plan(e *env, path string, known e2e.Durations) (*planne
 		return nil, err
 	}
 	chosen, _, err := host.Choose(*s.backend, p.machine)
-	if err != nil {
+	// A plan is made for other machines, too: nothing is launched here.
+	var obstacles *host.ObstacleError
+	if err != nil && !(s.elsewhere && errors.As(err, &obstacles)) {
 		return nil, err
 	}
 	for _, file := range s.durations {
@@ -83,7 +89,9 @@ func thisHost(m *host.Machine) results.Host {
 func e2ePlan(e *env, args []string) error {
 	fs := e.flags("e2e plan", "MATRIX [flags]\n\nShows the cells of a matrix and what each is thought to take, without running any.")
 	selection := addSelectionFlags(fs)
+	selection.elsewhere = true
 	asJSON := fs.Bool("json", false, "print the plan as an object")
+	format := addPlanFormatFlags(fs)
 	paths, _, err := parse(fs, args, 1)
 	if err != nil {
 		return err
@@ -91,9 +99,15 @@ func e2ePlan(e *env, args []string) error {
 	if len(paths) != 1 {
 		return usageError("e2e plan: name a matrix, e.g. examples/matrix-smoke.yaml")
 	}
+	if err := format.check(fs, selection, *asJSON); err != nil {
+		return err
+	}
 	p, err := selection.plan(e, paths[0], e2e.Durations{})
 	if err != nil {
 		return err
+	}
+	if format.name != "" {
+		return format.write(e, p, selection)
 	}
 	if *asJSON {
 		return p.json(e)

@@ -21,9 +21,10 @@ import (
 
 // Plan is a matrix, divided.
 type Plan struct {
-	Name    string // of the matrix
-	Matrix  string // its file, as the machines that run it find it
-	Backend string // "snp" or "sim"; empty: each machine's own choice
+	Name    string   // of the matrix
+	Matrix  string   // its file, as the machines that run it find it
+	Backend string   // "snp" or "sim"; empty: each machine's own choice
+	Select  []string // words of `e2e run` that say which cells are meant; empty: all
 	Shards  []Shard
 }
 
@@ -75,6 +76,9 @@ func (p Plan) run(number, file string, more ...string) string {
 	words := []string{"snplaunch", "e2e", "run", quote(p.Matrix), "--shard", fmt.Sprintf(`"%s/%d"`, number, len(p.Shards)), "--results", file}
 	if p.Backend != "" {
 		words = append(words, "--backend", quote(p.Backend))
+	}
+	for _, w := range p.Select {
+		words = append(words, quote(w))
 	}
 	return strings.Join(append(words, more...), " ")
 }

@@ -143,7 +143,7 @@ func shell(t *testing.T, commands ...string) {
 // matrix is called.
 func TestPodRunsItsShard(t *testing.T) {
 	p := plan(8)
-	p.Matrix = "it's a $(matrix).yaml"
+	p.Matrix, p.Select = "it's a $(matrix).yaml", []string{"--filter", "^boot/.*$(x)|a b$"}
 	var job k8sJob
 	if err := yaml.Unmarshal([]byte(wrote(t, "k8s-job", p, Options{Image: "i", Claim: "c"})), &job); err != nil {
 		t.Fatal(err)
@@ -159,7 +159,7 @@ func TestPodRunsItsShard(t *testing.T) {
 	cmd := exec.Command(command[0], command[1:]...)
 	cmd.Env = []string{"JOB_COMPLETION_INDEX=4", "PATH=" + dir}
 	out, err := cmd.CombinedOutput()
-	if want := "e2e|run|it's a $(matrix).yaml|--shard|5/8|--results|/results/shard-5.jsonl|--backend|snp|--resume|"; err != nil || string(out) != want {
+	if want := "e2e|run|it's a $(matrix).yaml|--shard|5/8|--results|/results/shard-5.jsonl|--backend|snp|--filter|^boot/.*$(x)|a b$|--resume|"; err != nil || string(out) != want {
 		t.Errorf("runs %q (%v), want %q", out, err, want)
 	}
 }

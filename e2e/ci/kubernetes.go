@@ -6,6 +6,7 @@ import (
 	"io"
 	"maps"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -122,7 +123,12 @@ func kubernetes(w io.Writer, p Plan, o Options) error {
 		return errors.New("name the PersistentVolumeClaim that takes the results (--claim): a pod's own files go with it")
 	}
 	matrix := k8sName(p.Name, 40)
-	p.Matrix = strings.ReplaceAll(p.Matrix, "$", "$$") // Kubernetes makes $(NAME) of a command its own, and $ of $$
+	// Kubernetes makes $(NAME) of a command its own, and $ of $$.
+	literal := strings.NewReplacer("$", "$$")
+	p.Matrix, p.Select = literal.Replace(p.Matrix), slices.Clone(p.Select)
+	for i, w := range p.Select {
+		p.Select[i] = literal.Replace(w)
+	}
 	labels := map[string]string{"app.kubernetes.io/name": "snplaunch", "app.kubernetes.io/component": "e2e"}
 	if matrix != "" {
 		labels["snplaunch/matrix"] = matrix
