@@ -58,7 +58,7 @@ func (f *form) group() []strictyaml.Field {
 		{Key: "steps", Items: func() []strictyaml.Field {
 			s := &Step{}
 			g.Steps = append(g.Steps, s)
-			return s.fields(f.dir)
+			return s.fields(f)
 		}},
 	}
 }

@@ -169,6 +169,9 @@ func (g *Group) settle() error {
 			return fmt.Errorf("%q can only be seen of a guest that boots (write depth: full)", g.Expect)
 		}
 	}
+	if err := settleSteps(g.Steps); err != nil {
+		return err
+	}
 	for _, t := range g.Tampers {
 		if len(g.Steps) > 0 {
 			return fmt.Errorf("a group with steps has no tamper (tamper with a group of its own)")

@@ -106,16 +106,20 @@ func startSimulated(driver *guestdev.Driver) error {
 	}
 }
 
-// fetchReport gets a report over nonce with the client that guests use
-// everywhere.
-func fetchReport(nonce [64]byte, extended bool) (*agent.Report, error) {
+// openClient opens the device for the client that guests use everywhere.
+func openClient() (client.Device, error) {
 	// The client waits two seconds between commands for the sake of Linux
 	// 6.1, which took a throttled request for an attack; later kernels wait
 	// themselves.
 	if err := flag.Set("self_throttle_duration", "0s"); err != nil {
 		return nil, err
 	}
-	d, err := client.OpenDevice()
+	return client.OpenDevice()
+}
+
+// fetchReport gets a report over nonce.
+func fetchReport(nonce [64]byte, extended bool) (*agent.Report, error) {
+	d, err := openClient()
 	if err != nil {
 		return nil, err
 	}
