@@ -27,9 +27,9 @@ type form struct {
 
 func (f *form) matrix() []strictyaml.Field {
 	return []strictyaml.Field{
-		strictyaml.Text("name", &f.m.Name),
-		strictyaml.Duration("budget", &f.m.Budget),
-		{Key: "groups", Items: f.group},
+		strictyaml.Text("name", &f.m.Name).Says("Of the matrix, in reports. By default the file's, without its extension."),
+		strictyaml.Duration("budget", &f.m.Budget).Like("2m").Says("What one attempt at a cell may take, for groups that do not say it. By default the guest's own time limit."),
+		{Key: "groups", Items: f.group, Doc: "The parts of the matrix: each a guest, axes along which it varies, and what is expected."},
 	}
 }
 
@@ -40,22 +40,24 @@ func (f *form) group() []strictyaml.Field {
 	twins := true
 	g.Twins = twins
 	return []strictyaml.Field{
-		strictyaml.Text("name", &g.Name),
-		oneOf("depth", &depth, func(s string) { g.Depth = results.Depth(s) }, string(results.LaunchOnly), string(results.Full)),
-		oneOf("parts", &parts, func(s string) { g.Parts = Parts(s) }, string(PartsAll), string(PartsFirmware), string(PartsNone)),
-		strictyaml.Duration("budget", &g.Budget),
-		{Key: "guest", Read: f.guest(&g.Guest)},
-		{Key: "axes", Sub: f.axes(g)},
-		{Key: "include", Read: f.points(&g.Include, true)},
-		{Key: "exclude", Read: f.points(&g.Exclude, false)},
-		{Key: "expect", Set: func(n *yaml.Node) error {
+		strictyaml.Text("name", &g.Name).With(strictyaml.Schema{"pattern": "^[0-9A-Za-z._:,+-]+$"}).Says("Begins the ids of its cells. Must be there."),
+		oneOf("depth", &depth, func(s string) { g.Depth = results.Depth(s) }, string(results.LaunchOnly), string(results.Full)).
+			Says("`launch`: to SNP_LAUNCH_FINISH, which compares the digest with that in the ID block; nothing boots. `full` (the default): boot, report, verification, and the guest's command or the steps."),
+		oneOf("parts", &parts, func(s string) { g.Parts = Parts(s) }, string(PartsAll), string(PartsFirmware), string(PartsNone)).
+			Says("What a guest that names no files gets of what `snplaunch setup` has fetched: `all` (the default), `firmware`, or `none`."),
+		strictyaml.Duration("budget", &g.Budget).Like("90s").Says("What one attempt at a cell of the group may take."),
+		{Key: "guest", Read: f.guest(&g.Guest), Schema: guestSchema(false), Doc: "What the cells have in common: the path of a guest.yaml, or its keys here."},
+		{Key: "axes", Sub: f.axes(g), Doc: "What is varied. Each point that they span is a cell; a group without axes has one."},
+		{Key: "include", Read: f.points(&g.Include, true), Schema: pointsSchema(f.axisForms(), true), Doc: "Cells beside those that the axes span: for each, its values, and `expect` where that is another."},
+		{Key: "exclude", Read: f.points(&g.Exclude, false), Schema: pointsSchema(f.axisForms(), false), Doc: "Cells to leave out: those that have, on each axis that is named, the value or one of the list of values."},
+		{Key: "expect", Schema: expectSchema(), Doc: "How the launches must end. By default `launches`, or `report-matches` where they are full.", Set: func(n *yaml.Node) error {
 			g.Expect = &Expect{}
 			return g.Expect.node(n)
 		}},
-		strictyaml.Boolean("untampered", &g.Untampered),
-		strictyaml.Boolean("twins", &g.Twins),
-		{Key: "tamper", Set: g.tampers},
-		{Key: "steps", Items: func() []strictyaml.Field {
+		strictyaml.Boolean("untampered", &g.Untampered).Says("Whether there are cells with nothing made wrong."),
+		strictyaml.Boolean("twins", &g.Twins).Says("Whether each launch without a boot whose ID block is signed here has a twin with one bit of the digest in it flipped, which must fail."),
+		{Key: "tamper", Set: g.tampers, Schema: tamperSchema(), Doc: "What is made wrong, in a cell of its own for each: a list, or `all` that fit."},
+		{Key: "steps", Doc: "What is done in place of booting, attesting and running the guest's command.", Items: func() []strictyaml.Field {
 			s := &Step{}
 			g.Steps = append(g.Steps, s)
 			return s.fields(f)
@@ -65,7 +67,7 @@ func (f *form) group() []strictyaml.Field {
 
 // oneOf is one of some words.
 func oneOf(k string, p *string, take func(string), words ...string) strictyaml.Field {
-	f := strictyaml.Text(k, p)
+	f := strictyaml.Choice(k, p, words...)
 	set := f.Set
 	f.Set = func(n *yaml.Node) error {
 		if err := set(n); err != nil {
@@ -138,25 +140,25 @@ func (f *form) path(n *yaml.Node) (string, error) {
 // values are applied: a guest first, as it changes everything.
 func (f *form) axisForms() []axisForm {
 	return []axisForm{
-		{"guest", "a guest.yaml, or a mapping of its keys with a name", f.guestValue},
-		{"vcpus", "a number", func(n *yaml.Node) (Value, error) {
+		{"guest", "a guest.yaml, or a mapping of its keys with a name", guestSchema(true), f.guestValue},
+		{"vcpus", "a number", strictyaml.Schema{"type": "integer"}, func(n *yaml.Node) (Value, error) {
 			count := 0
 			err := strictyaml.Decimal("", &count).Set(n)
 			return Value{strconv.Itoa(count), func(s *setting) { s.guest.VCPUs = count }}, err
 		}},
-		{"cpu", "a CPU model", func(n *yaml.Node) (Value, error) {
+		{"cpu", "a CPU model", strictyaml.Schema{"type": "string"}, func(n *yaml.Node) (Value, error) {
 			s, err := strictyaml.Scalar(n)
 			return Value{s, func(set *setting) { set.guest.CPU, set.guest.CPUSig = s, nil }}, err
 		}},
-		{"firmware", "amdsev, generic, plain or a path", f.firmwareValue},
-		{"qemu", "installed, next or a path", f.qemuValue},
-		{"policy", "a number", func(n *yaml.Node) (Value, error) {
+		{"firmware", "amdsev, generic, plain or a path", fileSchema(), f.firmwareValue},
+		{"qemu", "installed, next or a path", fileSchema(), f.qemuValue},
+		{"policy", "a number", strictyaml.Number("", new(snp.GuestPolicy), "", 64).Schema, func(n *yaml.Node) (Value, error) {
 			var p snp.GuestPolicy
 			err := strictyaml.Number("", &p, "0x%x", 64).Set(n)
 			return Value{p.String(), func(s *setting) { s.guest.Policy = p }}, err
 		}},
-		{"id_block", "none, signed, author, or a mapping of its keys with a name", f.idBlockValue},
-		{"host_data", "none or 64 hexadecimal digits", func(n *yaml.Node) (Value, error) {
+		{"id_block", "none, signed, author, or a mapping of its keys with a name", idBlockSchema(), f.idBlockValue},
+		{"host_data", "none or 64 hexadecimal digits", strictyaml.Schema{"type": "string", "pattern": "^(none|[0-9a-fA-F]{64})$"}, func(n *yaml.Node) (Value, error) {
 			s, err := strictyaml.Scalar(n)
 			if err != nil {
 				return Value{}, err
@@ -168,12 +170,12 @@ func (f *form) axisForms() []axisForm {
 			err = strictyaml.Fixed("", d[:]).Set(n)
 			return Value{s[:min(8, len(s))], func(set *setting) { set.guest.HostData, set.guest.HostDataSet = d, true }}, err
 		}},
-		{"kernel_hashes", "true or false", func(n *yaml.Node) (Value, error) {
+		{"kernel_hashes", "true or false", strictyaml.Schema{"type": "boolean"}, func(n *yaml.Node) (Value, error) {
 			on := false
 			err := strictyaml.Boolean("", &on).Set(n)
 			return Value{strconv.FormatBool(on), func(s *setting) { s.guest.KernelHashes = on }}, err
 		}},
-		{"backend", "auto, snp or sim", func(n *yaml.Node) (Value, error) {
+		{"backend", "auto, snp or sim", strictyaml.Schema{"enum": []any{host.Auto, host.SNP, host.Sim}}, func(n *yaml.Node) (Value, error) {
 			var word string
 			v := Value{set: func(s *setting) { s.backend = word }}
 			err := oneOf("", &word, func(w string) { v.Label = w }, host.Auto, host.SNP, host.Sim).Set(n)
@@ -184,13 +186,14 @@ func (f *form) axisForms() []axisForm {
 
 type axisForm struct {
 	name, values string
+	schema       strictyaml.Schema // of a value
 	read         func(*yaml.Node) (Value, error)
 }
 
 func (f *form) axes(g *Group) []strictyaml.Field {
 	var out []strictyaml.Field
 	for _, a := range f.axisForms() {
-		out = append(out, strictyaml.Field{Key: a.name, Read: func(r *strictyaml.Reader, n *yaml.Node, name string) {
+		out = append(out, strictyaml.Field{Key: a.name, Doc: "Each value " + a.values + ".", Schema: strictyaml.Schema{"type": "array", "minItems": 1, "items": a.schema}, Read: func(r *strictyaml.Reader, n *yaml.Node, name string) {
 			axis := Axis{Name: a.name}
 			if n.Kind != yaml.SequenceNode || len(n.Content) == 0 {
 				r.Fail(n, "%s: a list is wanted, each item %s", name, a.values)

@@ -219,6 +219,9 @@ func (r *runner) all(ctx context.Context, p *Plan, done map[string]bool) error {
 	for n := range max(r.o.Workers, 1) {
 		workers.Go(func() {
 			for c := range work {
+				if r.failed.Load() { // since it was handed out
+					continue
+				}
 				if err := r.cell(ctx, c, n); err != nil {
 					failed <- err
 					stop()

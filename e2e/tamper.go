@@ -310,3 +310,9 @@ func flippedDigest(d *snp.KeyDigest) *snp.KeyDigest {
 	other[0] ^= 1
 	return &other
 }
+
+// Expected is how a launch must end that is tampered with so.
+func (t *Tamper) Expected() *Expect { return t.expect }
+
+// Depth is the least depth of a cell that catches it.
+func (t *Tamper) Depth() results.Depth { return t.depth }

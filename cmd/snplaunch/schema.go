@@ -3,6 +3,7 @@ package main
 import (
 	"strings"
 
+	"github.com/snplaunch/snplaunch/e2e"
 	"github.com/snplaunch/snplaunch/guest/guestyaml"
 	"github.com/snplaunch/snplaunch/internal/suggest"
 )
@@ -13,6 +14,7 @@ var schemas = []struct {
 	make func() ([]byte, error)
 }{
 	{"guest", guestyaml.Schema},
+	{"matrix", e2e.Schema},
 }
 
 func schemaNames() []string {

@@ -78,7 +78,7 @@ func (o object) MarshalJSON() ([]byte, error) {
 // JSONSchema gives the JSON Schema (draft 2020-12) of files with these fields, which
 // are at their defaults.
 func JSONSchema(title, description string, fields []Field) ([]byte, error) {
-	s := schemaOf(fields)
+	s := SchemaOf(fields)
 	s["$schema"], s["title"], s["description"] = "https://json-schema.org/draft/2020-12/schema", title, description
 	var compact, out bytes.Buffer
 	enc := json.NewEncoder(&compact)
@@ -92,16 +92,16 @@ func JSONSchema(title, description string, fields []Field) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-// schemaOf describes a mapping.
-func schemaOf(fields []Field) Schema {
+// SchemaOf describes a mapping of these keys.
+func SchemaOf(fields []Field) Schema {
 	var properties object
 	for _, f := range fields {
 		var s Schema
 		switch {
 		case f.Sub != nil:
-			s = schemaOf(f.Sub)
+			s = SchemaOf(f.Sub)
 		case f.Items != nil:
-			s = Schema{"type": "array", "items": schemaOf(f.Items())}
+			s = Schema{"type": "array", "items": SchemaOf(f.Items())}
 		default:
 			s = f.With(nil).Schema
 			if v, ok := f.Default(); ok {
