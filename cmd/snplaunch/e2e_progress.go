@@ -3,6 +3,9 @@ package main
 import (
 	"fmt"
 	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/snplaunch/snplaunch/e2e/results"
 )
@@ -16,7 +19,20 @@ type matrixProgress struct {
 	ended  int
 }
 
-func newMatrixProgress(e *env) results.Sink { return &matrixProgress{w: e.stderr} }
+// newMatrixProgress gives a display that moves on a terminal, and plain lines elsewhere.
+func newMatrixProgress(e *env) results.Sink {
+	f, ok := e.stderr.(*os.File)
+	if !ok || !isTerminal(f) || os.Getenv("TERM") == "dumb" {
+		return &matrixProgress{w: e.stderr}
+	}
+	size := func() (columns, rows int) {
+		if s, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ); err == nil && s.Col > 0 && s.Row > 0 {
+			return int(s.Col), int(s.Row)
+		}
+		return 80, 24 // a serial line does not know
+	}
+	return results.NewTerminal(f, size, os.Getenv("NO_COLOR") == "")
+}
 
 func (p *matrixProgress) Begin(h results.Header, cells []results.Queued) {
 	p.total = len(cells)

@@ -32,13 +32,17 @@ func columns(r rune) int {
 	return 1
 }
 
-// fit shortens a line of printable text to a number of columns.
-func fit(s string, width int) string {
+func columnsOf(s string) int {
 	total := 0
 	for _, r := range s {
 		total += columns(r)
 	}
-	if total <= width {
+	return total
+}
+
+// fit shortens a line of printable text to a number of columns.
+func fit(s string, width int) string {
+	if columnsOf(s) <= width {
 		return s
 	}
 	used := 0
