@@ -134,6 +134,10 @@ func (r *runner) open(p *Plan) (done map[string]bool, err error) {
 		w, run, err := results.Resume(path)
 		switch {
 		case errors.Is(err, fs.ErrNotExist): // killed before it began: begin
+		case errors.Is(err, results.ErrNoHeader): // killed as it began
+			if err := os.Rename(path, Aside(path)); err != nil {
+				return nil, fmt.Errorf("putting a file of results without a header aside: %w", err)
+			}
 		case err != nil:
 			return nil, err
 		default:
