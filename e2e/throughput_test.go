@@ -2,6 +2,8 @@ package e2e_test
 
 import (
 	"fmt"
+	"os/exec"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -55,6 +57,23 @@ func BenchmarkLaunchOnly(b *testing.B) {
 			})
 		}
 	}
+}
+
+// BenchmarkBareQEMU is the yardstick: what a QEMU of the same machine costs that is
+// started and told to quit, and launches nothing.
+func BenchmarkBareQEMU(b *testing.B) {
+	g := aGuest(b)
+	began := childrenTime(b)
+	for b.Loop() {
+		cmd := exec.Command(options(b).QEMU, "-machine", "q35,smm=off", "-accel", "tcg", "-nodefaults", "-display", "none", "-cpu", g.CPU,
+			"-m", fmt.Sprintf("%dM", g.MemoryMiB), "-bios", g.Firmware, "-device", "virtio-serial-pci", "-S", "-qmp", "stdio")
+		cmd.Stdin = strings.NewReader(`{"execute": "qmp_capabilities"}{"execute": "quit"}`)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			b.Fatalf("%v\n%s", err, out)
+		}
+	}
+	b.ReportMetric(0, "ns/op")
+	b.ReportMetric(ms(childrenTime(b)-began)/float64(b.N), "qemu-cpu-ms/cell")
 }
 
 // childrenTime is what children that have ended have used.
