@@ -231,7 +231,7 @@ func facts(run *Run) []fact {
 		{"Host", hostLine(h.Host), false},
 		{"snplaunch", h.Tool, false},
 		{"Matrix", cmp.Or(h.MatrixFile, h.Matrix), false},
-		{"its SHA-256", h.MatrixSum, true},
+		{"SHA-256 of the matrix", h.MatrixSum, true},
 	}
 	if d := run.took(); d > 0 {
 		out[1].Value = about(d)
