@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -233,7 +234,7 @@ func (x *stepRun) command(ctx context.Context, i int, s *Step) (message, output 
 }
 
 // host runs a command on this machine. It and what it starts in its process group end
-// with ctx and with this process.
+// with the step and with this process.
 func (x *stepRun) host(ctx context.Context, s *Step, out, errs *limited) (int, error) {
 	own, err := os.Executable()
 	if err != nil {
@@ -248,9 +249,15 @@ func (x *stepRun) host(ctx context.Context, s *Step, out, errs *limited) (int, e
 	// Root of the software host, for report verify --trust-simulated.
 	cmd.Env = append(os.Environ(), "SNPLAUNCH="+own, "SNPLAUNCH_CELL_DIR="+dir, "SNPLAUNCH_TRUSTED="+x.trusted())
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	cmd.WaitDelay = time.Second
+	group := func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.Cancel, cmd.WaitDelay = group, time.Second
+	// The parent-death signal comes when the thread ends that started the child.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	err = cmd.Run()
+	if cmd.Process != nil {
+		_ = group() // what it left in the background; often nothing
+	}
 	var ended *exec.ExitError
 	if errors.As(err, &ended) && ctx.Err() == nil && ended.Exited() {
 		return ended.ExitCode(), nil

@@ -85,7 +85,7 @@ func (e *env) runMatrix(verb string, args []string) error {
 			}
 		}
 	}
-	data, err := dataDir()
+	data, err := launcher.DefaultDataDir()
 	if err != nil {
 		return err
 	}

@@ -13,7 +13,6 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"sort"
 	"strings"
 	"syscall"
@@ -230,16 +229,4 @@ func nearFlags(fs *flag.FlagSet, err error) string {
 		return ""
 	}
 	return " (did you mean --" + strings.Join(near, " or --") + "?)"
-}
-
-// dataDir is where this user's simulated root key lives.
-func dataDir() (string, error) {
-	if d := os.Getenv("XDG_DATA_HOME"); filepath.IsAbs(d) {
-		return filepath.Join(d, "snplaunch"), nil
-	}
-	home, err := os.UserHomeDir()
-	if err != nil {
-		return "", fmt.Errorf("there is no folder for the simulated root key: %w; set HOME or XDG_DATA_HOME", err)
-	}
-	return filepath.Join(home, ".local", "share", "snplaunch"), nil
 }

@@ -90,7 +90,7 @@ func runVerb(e *env, args []string) error {
 	for _, r := range g.PolicyRemarks() {
 		fmt.Fprintln(e.stderr, "snplaunch: warning: "+r)
 	}
-	data, err := dataDir()
+	data, err := launcher.DefaultDataDir()
 	if err != nil {
 		return err
 	}

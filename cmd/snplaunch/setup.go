@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/snplaunch/snplaunch/images"
+	"github.com/snplaunch/snplaunch/launcher"
 	"github.com/snplaunch/snplaunch/sim/psp"
 )
 
@@ -30,7 +31,7 @@ func setupVerb(e *env, args []string) error {
 	if err != nil {
 		return err
 	}
-	dir, err := dataDir()
+	dir, err := launcher.DefaultDataDir()
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/snplaunch/snplaunch/diagnose/record"
 	"github.com/snplaunch/snplaunch/host"
 	"github.com/snplaunch/snplaunch/internal/suggest"
+	"github.com/snplaunch/snplaunch/launcher"
 	"github.com/snplaunch/snplaunch/sim/kvm"
 	"github.com/snplaunch/snplaunch/sim/psp"
 	"github.com/snplaunch/snplaunch/sim/supervise"
@@ -43,7 +44,7 @@ func simRoot(e *env, args []string) error {
 	if err != nil {
 		return usageError("sim root: --platform: %v", err)
 	}
-	dir, err := dataDir()
+	dir, err := launcher.DefaultDataDir()
 	if err != nil {
 		return err
 	}
@@ -91,7 +92,7 @@ func simExec(e *env, args []string) error {
 	if err != nil {
 		return own(fmt.Errorf("sim exec: %w", err))
 	}
-	dir, err := dataDir()
+	dir, err := launcher.DefaultDataDir()
 	if err != nil {
 		return own(err)
 	}
