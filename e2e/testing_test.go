@@ -131,20 +131,3 @@ groups:
 	// direct/vcpus=2: launches
 	// direct/vcpus=2/tamper=flipped: fails: SNP_LAUNCH_FINISH BAD_MEASUREMENT
 }
-
-// Whatever a file has in it, reading it as a matrix ends with a matrix or an error.
-func FuzzParse(f *testing.F) {
-	for _, name := range []string{"../examples/matrix-smoke.yaml", "../examples/certify.yaml"} {
-		b, err := os.ReadFile(name)
-		if err != nil {
-			f.Fatal(err)
-		}
-		f.Add(b)
-	}
-	f.Fuzz(func(t *testing.T, b []byte) {
-		m, err := e2e.Parse(b, "matrix.yaml")
-		if err == nil && len(m.Groups) == 0 {
-			t.Error("a matrix without groups")
-		}
-	})
-}
