@@ -112,7 +112,8 @@ func (r *runner) attempt(ctx context.Context, c *Cell, n int, say func(string)) 
 	case len(c.Group.Steps) > 0:
 		limited, cancel := context.WithTimeout(ctx, budget)
 		defer cancel()
-		if err := os.MkdirAll(filepath.Join(dir, name), 0o700); err != nil {
+		// A run that was killed may have left some.
+		if err := errors.Join(os.RemoveAll(filepath.Join(dir, name)), os.MkdirAll(filepath.Join(dir, name), 0o700)); err != nil {
 			return fails(results.Errored, "%v", err)
 		}
 		a.steps, a.res, a.message = runSteps(limited, &stepRun{steps: c.Group.Steps, guest: *g, options: o, dir: filepath.Join(dir, name), began: began, say: say})

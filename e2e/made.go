@@ -32,16 +32,24 @@ func (m *made) file(name string, contents func() ([]byte, error)) (string, error
 	if err != nil {
 		return "", err
 	}
-	fd, err := unix.MemfdCreate("snplaunch-e2e", unix.MFD_CLOEXEC)
+	f, err := unnamedFile()
 	if err != nil {
-		return "", fmt.Errorf("memfd_create: %w", err)
+		return "", err
 	}
-	f := os.NewFile(uintptr(fd), name)
 	if _, err := f.Write(b); err != nil {
 		return "", errors.Join(err, f.Close())
 	}
 	m.files[name] = f
 	return pathOf(f), nil
+}
+
+// unnamedFile is one in memory.
+func unnamedFile() (*os.File, error) {
+	fd, err := unix.MemfdCreate("snplaunch-e2e", unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("memfd_create: %w", err)
+	}
+	return os.NewFile(uintptr(fd), "snplaunch-e2e"), nil
 }
 
 func pathOf(f *os.File) string { return fmt.Sprintf("/proc/self/fd/%d", f.Fd()) }

@@ -49,6 +49,7 @@ groups:
     steps:
       - {name: asked to fail, host: [sh, -c, "echo one; echo two >&2; exit 3"], expect: {exit: 3, output: "^one$"}}
       - {name: only told, host: ["false"], info: true}
+      - {name: by a signal, host: [sh, -c, "sleep 987 & kill -9 $$"], expect: {exit: 137}}
       - {name: waits, host: [sleep, "60"], limit: 100ms, info: true}
       - launch: {}
       - name: fails
@@ -74,23 +75,23 @@ groups:
 		t.Fatal(err)
 	}
 	c := run.Cells[0]
-	if c.Status != results.Failed || !strings.Contains(c.Message, "step 5, fails: exit code 4, expected 0 (no such luck)") {
+	if c.Status != results.Failed || !strings.Contains(c.Message, "step 6, fails: exit code 4, expected 0 (no such luck)") {
 		t.Errorf("%s: %s", c.Status, c.Message)
 	}
 	var got []string
 	for _, s := range c.Steps {
 		got = append(got, string(s.Status))
 	}
-	if want := "passed failed failed passed failed skipped"; strings.Join(got, " ") != want {
+	if want := "passed skipped passed skipped passed failed skipped"; strings.Join(got, " ") != want {
 		t.Errorf("steps %v, want %s", got, want)
 	}
-	if m := c.Steps[2].Message; !strings.Contains(m, "longer than 100ms") {
+	if m := c.Steps[3].Message; !strings.Contains(m, "longer than 100ms") {
 		t.Errorf("a step over its limit: %q", m)
 	}
-	if h := c.Steps[4].Hint; h != "try another day" {
+	if h := c.Steps[5].Hint; h != "try another day" {
 		t.Errorf("hint %q", h)
 	}
-	for name, want := range map[string]string{"01-host.stdout": "one\n", "01-host.stderr": "two\n", "05-guest.stderr": "no such luck\n"} {
+	for name, want := range map[string]string{"01-host.stdout": "one\n", "01-host.stderr": "two\n", "06-guest.stderr": "no such luck\n"} {
 		if b, err := os.ReadFile(filepath.Join(dir, c.Artefacts, name)); err != nil || string(b) != want {
 			t.Errorf("%s: %q, %v", name, b, err)
 		}

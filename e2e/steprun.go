@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -52,7 +53,9 @@ func runSteps(ctx context.Context, x *stepRun) (done []results.Step, last *launc
 			r.Status = results.Passed
 			if message != "" {
 				r.Status, r.Message, r.Hint = results.Failed, message, s.hint(message+"\n"+output)
-				if !s.Info {
+				if s.Info { // told, and counted for nothing
+					r.Status = results.Skipped
+				} else {
 					failed = fmt.Sprintf("step %d, %s: %s", i+1, s.Name, message)
 				}
 			}
@@ -62,6 +65,10 @@ func runSteps(ctx context.Context, x *stepRun) (done []results.Step, last *launc
 	}
 	if err := x.stop(ctx); err != nil && failed == "" {
 		failed = err.Error()
+	}
+	// A command that failed as expected is no failure of the guest.
+	if x.last != nil && failed == "" && x.last.Outcome == launcher.OutcomeGuestFailed {
+		x.last.Outcome = launcher.OutcomePassed
 	}
 	return done, x.last, failed
 }
@@ -132,6 +139,11 @@ func (x *stepRun) launch(ctx context.Context, s *Step) (string, error) {
 	s.launch(&g)
 	o := x.options
 	o.Force = o.Force || !s.expect.launch.isGood() && s.expect.launch.kind != expectRefused
+	for _, old := range []string{"report.bin", "certs.bin"} { // of the launch before
+		if err := os.Remove(filepath.Join(x.dir, old)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return "", err
+		}
+	}
 	b, err := guestyaml.Marshal(&g)
 	if err == nil {
 		err = os.WriteFile(filepath.Join(x.dir, "guest.yaml"), b, 0o600)
@@ -152,13 +164,11 @@ func (x *stepRun) launch(ctx context.Context, s *Step) (string, error) {
 	if err := x.writeReport(); err != nil {
 		return "", err
 	}
-	if s.expect.launch.kind == expectLaunches { // whatever its report is worth
-		return "", nil
+	if d := s.expect.launch.digest; d != nil && session.Computed() != *d {
+		return fmt.Sprintf("the computed digest is %s, pinned is %s", session.Computed(), d), nil
 	}
-	if attested == nil && s.expect.launch.isGood() {
-		if d := s.expect.launch.digest; d != nil && session.Computed() != *d {
-			return fmt.Sprintf("the computed digest is %s, pinned is %s", session.Computed(), d), nil
-		}
+	// Launched is launched, whatever the report is worth.
+	if s.expect.launch.kind == expectLaunches || attested == nil && s.expect.launch.isGood() {
 		return "", nil
 	}
 	// It is another end than it should be, or one that the result tells.
@@ -245,7 +255,19 @@ func (x *stepRun) host(ctx context.Context, s *Step, out, errs *limited) (int, e
 		return 0, err
 	}
 	cmd := exec.CommandContext(ctx, s.args[0], s.args[1:]...)
-	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, out, errs
+	// The pipes are ours, not exec's, so that what the command leaves in the background
+	// does not hold the step up.
+	stdout, endOut, err := drain(out)
+	if err != nil {
+		return 0, err
+	}
+	defer endOut()
+	stderr, endErr, err := drain(errs)
+	if err != nil {
+		return 0, err
+	}
+	defer endErr()
+	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, stdout, stderr
 	// Root of the software host, for report verify --trust-simulated.
 	cmd.Env = append(os.Environ(), "SNPLAUNCH="+own, "SNPLAUNCH_CELL_DIR="+dir, "SNPLAUNCH_TRUSTED="+x.trusted())
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
@@ -259,10 +281,33 @@ func (x *stepRun) host(ctx context.Context, s *Step, out, errs *limited) (int, e
 		_ = group() // what it left in the background; often nothing
 	}
 	var ended *exec.ExitError
-	if errors.As(err, &ended) && ctx.Err() == nil && ended.Exited() {
-		return ended.ExitCode(), nil
+	if !errors.As(err, &ended) || ctx.Err() != nil {
+		return 0, err
 	}
-	return 0, err
+	if status, ok := ended.Sys().(syscall.WaitStatus); ok && status.Signaled() {
+		return 128 + int(status.Signal()), nil // as a shell has it
+	}
+	return ended.ExitCode(), nil
+}
+
+// drain gives a pipe whose other end is read into a buffer until end is called. What has
+// been written by then is read.
+func drain(into *limited) (w *os.File, end func(), err error) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return nil, nil, err
+	}
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		_, _ = io.Copy(into, r) // ends at the deadline, or when nobody holds the other end
+	}()
+	return w, func() {
+		w.Close()
+		_ = r.SetReadDeadline(time.Now().Add(100 * time.Millisecond)) // of one that left the group
+		<-read
+		r.Close()
+	}, nil
 }
 
 func (x *stepRun) trusted() string {
