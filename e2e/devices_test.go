@@ -153,24 +153,25 @@ func reach(gdb string, port int) error {
 	}
 	// QEMU takes the connection before anybody listens in the guest, and ends it then.
 	for range 600 {
-		if said, err := talk(port); err == nil && said == "hello" {
-			return nil
+		if said, err := talk(port, "hello"); err == nil && said == "hello" {
+			_, err = talk(port, "bye")
+			return err
 		}
 		time.Sleep(100 * time.Millisecond)
 	}
 	return fmt.Errorf("nobody answers behind port %d", port)
 }
 
-func talk(port int) (string, error) {
+func talk(port int, word string) (string, error) {
 	conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 	if err != nil {
 		return "", err
 	}
 	defer conn.Close()
-	if err := conn.SetDeadline(time.Now().Add(2 * time.Second)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
 		return "", err
 	}
-	if _, err := io.WriteString(conn, "hello"); err != nil {
+	if _, err := io.WriteString(conn, word); err != nil {
 		return "", err
 	}
 	if err := conn.(*net.TCPConn).CloseWrite(); err != nil {

@@ -1,5 +1,5 @@
-// Command echo sends back what the first connection to a TCP port sends, and ends
-// with it.
+// Command echo sends back what connections to a TCP port send, and ends with one that
+// said bye.
 package main
 
 import (
@@ -21,11 +21,19 @@ func serve(address string) error {
 	if err != nil {
 		return err
 	}
-	conn, err := l.Accept()
-	if err != nil {
-		return err
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			return err
+		}
+		said, err := io.ReadAll(conn)
+		if err == nil {
+			_, err = conn.Write(said)
+		}
+		conn.Close()
+		// A connection whose other end has given up meanwhile is no failure.
+		if err == nil && string(said) == "bye" {
+			return nil
+		}
 	}
-	defer conn.Close()
-	_, err = io.Copy(conn, conn)
-	return err
 }
