@@ -24,6 +24,7 @@ import (
 	"google.golang.org/protobuf/encoding/prototext"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/snplaunch/snplaunch/internal/lacks"
 	"github.com/snplaunch/snplaunch/launcher"
 	"github.com/snplaunch/snplaunch/report"
 )
@@ -113,7 +114,7 @@ func needC(t *testing.T) {
 	if err == nil {
 		return
 	}
-	lacks(t, fmt.Sprintf("this test compiles a client in C, statically, and cannot: %v\n%s\ninstall gcc, libc6-dev and linux-libc-dev", err, out))
+	lacks.End(t, fmt.Sprintf("this test compiles a client in C, statically, and cannot: %v\n%s\ninstall gcc, libc6-dev and linux-libc-dev", err, out))
 }
 
 // inGuest boots a guest and gives what its command wrote.

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/snplaunch/snplaunch/idblock"
+	"github.com/snplaunch/snplaunch/internal/lacks"
 	"github.com/snplaunch/snplaunch/sim/psp"
 	"github.com/snplaunch/snplaunch/snp"
 )
@@ -368,7 +369,7 @@ func onTerminal(t *testing.T, input string, args ...string) (stdout, shown strin
 func TestIDBlockGuide(t *testing.T) {
 	p := parts(t)
 	if _, err := exec.LookPath("openssl"); err != nil {
-		lacks(t, "the guide's HSM is openssl, which is not installed")
+		lacks.End(t, "the guide's HSM is openssl, which is not installed")
 	}
 	guide, err := os.ReadFile("../docs/idblock.md")
 	if err != nil {

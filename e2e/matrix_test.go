@@ -1,8 +1,6 @@
 package e2e_test
 
 import (
-	"bytes"
-	"encoding/json"
 	"os"
 	"path/filepath"
 	"slices"
@@ -10,11 +8,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/santhosh-tekuri/jsonschema/v6"
-	"go.yaml.in/yaml/v3"
-
 	"github.com/snplaunch/snplaunch/e2e"
 	"github.com/snplaunch/snplaunch/e2e/results"
+	"github.com/snplaunch/snplaunch/internal/schematest"
 )
 
 const oneGroup = "groups:\n  - {name: a, depth: launch"
@@ -78,7 +74,7 @@ func TestMatrixMistakes(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%s: %v, want %q", c.name, err, c.says)
 		}
-		if !c.beyond && holdsAgainst(t, s, c.text) == nil {
+		if !c.beyond && s.Holds(t, c.text) == nil {
 			t.Errorf("%s: the schema takes %q", c.name, c.text)
 		}
 	}
@@ -104,43 +100,13 @@ func TestMatrixCellMistakes(t *testing.T) {
 	}
 }
 
-func matrixSchema(t *testing.T) *jsonschema.Schema {
+func matrixSchema(t *testing.T) schematest.Schema {
 	t.Helper()
 	text, err := e2e.Schema()
 	if err != nil {
 		t.Fatal(err)
 	}
-	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := jsonschema.NewCompiler()
-	if err := c.AddResource("matrix.schema.json", doc); err != nil {
-		t.Fatal(err)
-	}
-	s, err := c.Compile("matrix.schema.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
-}
-
-// holdsAgainst is what an editor does: YAML to the values of JSON, held against the schema.
-func holdsAgainst(t *testing.T, s *jsonschema.Schema, text string) error {
-	t.Helper()
-	var v any
-	if err := yaml.Unmarshal([]byte(text), &v); err != nil {
-		return err
-	}
-	data, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(data))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s.Validate(doc)
+	return schematest.Compile(t, text)
 }
 
 // everyForm has each form that a value can have.
@@ -209,7 +175,7 @@ func TestMatrixSchema(t *testing.T) {
 		if _, err := e2e.Parse([]byte(text), path); err != nil {
 			t.Errorf("%s: the reader refuses it: %v", name, err)
 		}
-		if err := holdsAgainst(t, s, text); err != nil {
+		if err := s.Holds(t, text); err != nil {
 			t.Errorf("%s: the schema refuses it: %v", name, err)
 		}
 	}

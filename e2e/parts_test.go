@@ -14,6 +14,7 @@ import (
 	"github.com/snplaunch/snplaunch/guest"
 	"github.com/snplaunch/snplaunch/host"
 	"github.com/snplaunch/snplaunch/images"
+	"github.com/snplaunch/snplaunch/internal/lacks"
 	"github.com/snplaunch/snplaunch/launcher"
 )
 
@@ -22,7 +23,7 @@ var findParts = sync.OnceValues(func() (*images.Set, error) {
 })
 
 // parts gives QEMU, firmware, kernel and initramfs. Without them a test is
-// skipped on a developer's machine; where SNPLAUNCH_REQUIRE_PARTS is set, as in
+// skipped on a developer's machine; where lacks.Variable is set, as in
 // scripts/test, it fails.
 func parts(t testing.TB) *images.Set {
 	t.Helper()
@@ -31,20 +32,9 @@ func parts(t testing.TB) *images.Set {
 		t.Fatal(err)
 	}
 	if missing := set.Missing(); len(missing) > 0 {
-		lacks(t, "parts are missing, run ./scripts/setup: "+strings.Join(missing, "; "))
+		lacks.End(t, "parts are missing, run ./scripts/setup: "+strings.Join(missing, "; "))
 	}
 	return set
-}
-
-// lacks ends a test for want of something that scripts/test brings: as a failure
-// where SNPLAUNCH_REQUIRE_PARTS is set, as a skip on a developer's machine. The
-// sentence says what is missing and how it is had.
-func lacks(t testing.TB, sentence string) {
-	t.Helper()
-	if os.Getenv("SNPLAUNCH_REQUIRE_PARTS") != "" {
-		t.Fatal(sentence)
-	}
-	t.Skip(sentence)
 }
 
 var findExtras = sync.OnceValues(func() (*images.Set, error) {
@@ -70,7 +60,7 @@ func nextQEMU(t testing.TB) string {
 	}
 	q := extras(t).QEMUNext
 	if q == nil {
-		lacks(t, "the distribution's next QEMU is missing, run ./scripts/setup --qemu-next")
+		lacks.End(t, "the distribution's next QEMU is missing, run ./scripts/setup --qemu-next")
 	}
 	return q.Path
 }
@@ -80,7 +70,7 @@ func plainFirmware(t testing.TB) string {
 	t.Helper()
 	a := extras(t).PlainFirmware
 	if a == nil {
-		lacks(t, "an OVMF without SNP metadata is missing, run ./scripts/setup --plain-firmware")
+		lacks.End(t, "an OVMF without SNP metadata is missing, run ./scripts/setup --plain-firmware")
 	}
 	return a.Path
 }
@@ -90,7 +80,7 @@ func libvirtUsr(t testing.TB) string {
 	t.Helper()
 	a := extras(t).Libvirt
 	if a == nil {
-		lacks(t, "libvirt is missing, run ./scripts/setup --libvirt")
+		lacks.End(t, "libvirt is missing, run ./scripts/setup --libvirt")
 	}
 	return filepath.Dir(filepath.Dir(a.Path))
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/snplaunch/snplaunch/diagnose/record"
 	"github.com/snplaunch/snplaunch/guest"
 	"github.com/snplaunch/snplaunch/idblock"
+	"github.com/snplaunch/snplaunch/internal/lacks"
 	"github.com/snplaunch/snplaunch/measure"
 	"github.com/snplaunch/snplaunch/snp"
 )
@@ -341,7 +342,7 @@ func ordinary(t *testing.T) string {
 	t.Helper()
 	gcc, err := exec.LookPath("gcc")
 	if err != nil {
-		lacks(t, "gcc is missing: apt-get install gcc libc6-dev")
+		lacks.End(t, "gcc is missing: apt-get install gcc libc6-dev")
 	}
 	path := filepath.Join(t.TempDir(), "ordinary")
 	if out, err := exec.Command(gcc, "-O1", "-Wall", "-pthread", "-o", path, "testdata/ordinary.c", "-lrt").CombinedOutput(); err != nil {

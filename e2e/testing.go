@@ -16,6 +16,7 @@ import (
 	"github.com/snplaunch/snplaunch/guest"
 	"github.com/snplaunch/snplaunch/guest/guestyaml"
 	"github.com/snplaunch/snplaunch/host"
+	"github.com/snplaunch/snplaunch/internal/lacks"
 	"github.com/snplaunch/snplaunch/launcher"
 )
 
@@ -43,17 +44,13 @@ func WithBackend(backend string) Option { return func(o *launcher.Options) { o.B
 // WithOptions changes any option of the launch.
 func WithOptions(change func(*launcher.Options)) Option { return change }
 
-// RequireAll is the environment variable that turns Run's skips into failures: for
-// machines on which nothing may be missing.
-const RequireAll = "SNPLAUNCH_REQUIRE_ALL"
-
 // Run launches a guest for a test, sees that computed, launched and reported
 // measurement agree and that the report holds, and gives the running guest; anything else
 // fails the test. The guest is ended when the test is. A nil guest is the default one;
 // files that it does not name are those that `snplaunch setup` has fetched.
 //
 // In short mode, and where QEMU or those files are missing, the test is skipped, with
-// the remedy; see RequireAll. A test that fails leaves the description, the console and
+// the remedy; SNPLAUNCH_REQUIRE_ALL=1 turns that into a failure. A test that fails leaves the description, the console and
 // the command that launches the guest again in a folder that it names.
 func Run(t testing.TB, g *guest.Guest, options ...Option) *Running {
 	t.Helper()
@@ -69,12 +66,12 @@ func Run(t testing.TB, g *guest.Guest, options ...Option) *Running {
 	t.Cleanup(cancel)
 	p := &parts{ctx: ctx}
 	if err := p.fill(&own, "", PartsAll); err != nil {
-		lacking(t, err)
+		lacks.End(t, err.Error())
 	}
 	machine := host.Probe(ctx, host.Root{})
 	backend, _, err := host.Choose(host.Auto, machine)
 	if err != nil {
-		lacking(t, err)
+		lacks.End(t, err.Error())
 	}
 	r := &Running{t: t, ctx: ctx}
 	o := launcher.Options{Backend: backend, CBitPos: int(host.CBitPos()), Conditions: machine.Conditions(), DataDir: testData(t), Console: consoleOf{r}}
@@ -83,7 +80,7 @@ func Run(t testing.TB, g *guest.Guest, options ...Option) *Running {
 	}
 	if o.QEMU == "" {
 		if o.QEMU, err = p.qemu(qemuInstalled); err != nil {
-			lacking(t, err)
+			lacks.End(t, err.Error())
 		}
 	}
 	t.Cleanup(func() { r.ended(&own) })
@@ -119,15 +116,6 @@ func said(res *launcher.Result) string {
 		return string(res.Outcome)
 	}
 	return res.Error.Message
-}
-
-// lacking ends a test for want of something.
-func lacking(t testing.TB, err error) {
-	t.Helper()
-	if os.Getenv(RequireAll) != "" {
-		t.Fatalf("%v (%s is set, so that nothing may be missing)", err, RequireAll)
-	}
-	t.Skipf("%v (%s=1 makes this a failure)", err, RequireAll)
 }
 
 // testData is where the software host's root is: the user's own, as `snplaunch run`

@@ -19,6 +19,7 @@ import (
 	"github.com/snplaunch/snplaunch/diagnose/solve"
 	"github.com/snplaunch/snplaunch/guest"
 	"github.com/snplaunch/snplaunch/images"
+	"github.com/snplaunch/snplaunch/internal/lacks"
 	"github.com/snplaunch/snplaunch/measure"
 	"github.com/snplaunch/snplaunch/ovmf"
 	"github.com/snplaunch/snplaunch/ovmf/ovmftest"
@@ -469,11 +470,7 @@ func TestRealDeviations(t *testing.T) {
 		t.Fatal(err)
 	}
 	if set.Firmware.Path == "" || set.Kernel.Path == "" {
-		const how = "firmware or kernel is missing, run ./scripts/setup"
-		if os.Getenv("SNPLAUNCH_REQUIRE_PARTS") != "" {
-			t.Fatal(how)
-		}
-		t.Skip(how)
+		lacks.End(t, "firmware or kernel is missing, run ./scripts/setup")
 	}
 	firmware, err := os.ReadFile(set.Firmware.Path)
 	if err != nil {

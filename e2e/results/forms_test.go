@@ -13,6 +13,7 @@ import (
 
 	"github.com/snplaunch/snplaunch/e2e/results"
 	"github.com/snplaunch/snplaunch/e2e/results/resultstest"
+	"github.com/snplaunch/snplaunch/internal/lacks"
 )
 
 // forms are all forms in which a run is written.
@@ -53,20 +54,10 @@ func runs(t testing.TB) map[string]*results.Run {
 	}
 }
 
-// lacks ends a test for want of something that scripts/test installs: as a
-// failure where SNPLAUNCH_REQUIRE_PARTS is set, as a skip on a developer's machine.
-func lacks(t testing.TB, sentence string) {
-	t.Helper()
-	if os.Getenv("SNPLAUNCH_REQUIRE_PARTS") != "" {
-		t.Fatal(sentence)
-	}
-	t.Skip(sentence)
-}
-
 func TestJUnitIsValid(t *testing.T) {
 	xmllint, err := exec.LookPath("xmllint")
 	if err != nil {
-		lacks(t, "xmllint is missing; install it (Debian: libxml2-utils)")
+		lacks.End(t, "xmllint is missing; install it (Debian: libxml2-utils)")
 	}
 	for name, run := range runs(t) {
 		path := filepath.Join(t.TempDir(), "junit.xml")

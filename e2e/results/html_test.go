@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/snplaunch/snplaunch/e2e/results"
+	"github.com/snplaunch/snplaunch/internal/lacks"
 )
 
 func init() {
@@ -121,7 +122,7 @@ func validator(t testing.TB, name string) string {
 	dir := os.Getenv("SNPLAUNCH_VALIDATORS")
 	path := filepath.Join(dir, "node_modules", ".bin", name)
 	if _, err := os.Stat(path); dir == "" || err != nil {
-		lacks(t, name+" is missing: run `npm ci` in a copy of e2e/results/testdata/validators and name it in SNPLAUNCH_VALIDATORS, as scripts/test does")
+		lacks.End(t, name+" is missing: run `npm ci` in a copy of e2e/results/testdata/validators and name it in SNPLAUNCH_VALIDATORS, as scripts/test does")
 	}
 	return path
 }
@@ -197,7 +198,7 @@ func browser(t testing.TB, address string, args ...string) string {
 		}
 	}
 	if path == "" {
-		lacks(t, "a Chromium is missing; install it (Debian: chromium-headless-shell)")
+		lacks.End(t, "a Chromium is missing; install it (Debian: chromium-headless-shell)")
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()

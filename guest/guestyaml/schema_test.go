@@ -1,57 +1,25 @@
 package guestyaml_test
 
 import (
-	"bytes"
-	"encoding/json"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
-	"github.com/santhosh-tekuri/jsonschema/v6"
 	"go.yaml.in/yaml/v3"
 
 	"github.com/snplaunch/snplaunch/guest/guestyaml"
+	"github.com/snplaunch/snplaunch/internal/schematest"
 )
 
-func compiled(t *testing.T) *jsonschema.Schema {
+func compiled(t *testing.T) schematest.Schema {
 	t.Helper()
 	text, err := guestyaml.Schema()
 	if err != nil {
 		t.Fatal(err)
 	}
-	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := jsonschema.NewCompiler()
-	if err := c.AddResource("guest.schema.json", doc); err != nil {
-		t.Fatal(err)
-	}
-	s, err := c.Compile("guest.schema.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
-}
-
-// validate is what an editor does: YAML to the values of JSON, held against the schema.
-func validate(t *testing.T, s *jsonschema.Schema, text string) error {
-	t.Helper()
-	var v any
-	if err := yaml.Unmarshal([]byte(text), &v); err != nil {
-		return err
-	}
-	data, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(data))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s.Validate(doc)
+	return schematest.Compile(t, text)
 }
 
 // What the reader takes, the schema takes: the full description, each example of the
@@ -92,7 +60,7 @@ func TestSchemaAccepts(t *testing.T) {
 		if _, err := guestyaml.Parse([]byte(text), "guest.yaml"); err != nil {
 			t.Errorf("%s: the reader refuses it: %v", name, err)
 		}
-		if err := validate(t, s, text); err != nil {
+		if err := s.Holds(t, text); err != nil {
 			t.Errorf("%s: the schema refuses it: %v", name, err)
 		}
 	}
@@ -113,7 +81,7 @@ func TestSchemaRefuses(t *testing.T) {
 			continue
 		}
 		checked++
-		if err := validate(t, s, text); err == nil {
+		if err := s.Holds(t, text); err == nil {
 			t.Errorf("the schema takes %q", text)
 		}
 	}
@@ -121,7 +89,7 @@ func TestSchemaRefuses(t *testing.T) {
 		t.Errorf("only %d mistakes were tried", checked)
 	}
 	for _, text := range []string{"vcpus: 0\n", "vcpus: 4097\n", "memory_mib: 1\n", "id_block: {mode: maybe}\n", "disks: [{format: vmdk}]\n", "network: {mode: tap}\n", "name: a/b\n", "files: {in: [{guest: relative}]}\n"} {
-		if err := validate(t, s, text); err == nil {
+		if err := s.Holds(t, text); err == nil {
 			t.Errorf("the schema takes %q", text)
 		}
 	}
