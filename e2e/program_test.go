@@ -192,33 +192,42 @@ func TestKillingARunLeavesNothing(t *testing.T) {
 	}
 }
 
+// sleepers is a command that starts others, one of them in a session of its own.
+var sleepers = []string{"sh", "-c", "(setsid sleep 60 &) ; sleep 60 & exec sleep 60"}
+
+// killSleepers starts a program that runs sleepers, kills it, and sees that nothing is left.
+func killSleepers(t *testing.T, cmd *exec.Cmd, mark string, sig syscall.Signal) {
+	t.Helper()
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for range 200 {
+		if len(marked(t, mark)) >= 5 { // the program, its guard, three sleepers
+			break
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	if l := marked(t, mark); len(l) < 5 {
+		t.Fatalf("it has not come up: %q", l)
+	}
+	_ = cmd.Process.Signal(sig)
+	if sig == syscall.SIGTERM { // passed on to the command; the others end with the second signal
+		time.Sleep(200 * time.Millisecond)
+		_ = cmd.Process.Kill()
+	}
+	_ = cmd.Wait()
+	if l := gone(t, mark); l != nil {
+		t.Errorf("%v: processes are left: %q", sig, l)
+	}
+}
+
 // A killed sim exec takes everything with it that its command has started.
 func TestKillingSimExecLeavesNothing(t *testing.T) {
 	parts(t)
 	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
 		mark := fmt.Sprintf("killexec-%d", sig)
-		cmd, _ := command(t, mark, "sim", "exec", "--", "sh", "-c", "(setsid sleep 60 &) ; sleep 60 & exec sleep 60")
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		for range 100 {
-			if len(marked(t, mark)) >= 5 { // the program, its guard, three sleepers
-				break
-			}
-			time.Sleep(20 * time.Millisecond)
-		}
-		if l := marked(t, mark); len(l) < 5 {
-			t.Fatalf("it has not come up: %q", l)
-		}
-		_ = cmd.Process.Signal(sig)
-		if sig == syscall.SIGTERM { // passed on to the command; the others end with the second signal
-			time.Sleep(200 * time.Millisecond)
-			_ = cmd.Process.Kill()
-		}
-		_ = cmd.Wait()
-		if l := gone(t, mark); l != nil {
-			t.Errorf("%v: processes are left: %q", sig, l)
-		}
+		cmd, _ := command(t, mark, append([]string{"sim", "exec", "--"}, sleepers...)...)
+		killSleepers(t, cmd, mark, sig)
 	}
 }
 

@@ -13,7 +13,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/snplaunch/snplaunch/diagnose/record"
 	"github.com/snplaunch/snplaunch/guest"
@@ -447,28 +446,8 @@ func TestKillingARecording(t *testing.T) {
 	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
 		mark := fmt.Sprintf("killrecord-%d", sig)
 		path := filepath.Join(t.TempDir(), "record")
-		cmd, _ := command(t, mark, "record", "-o", path, "--", "sh", "-c", "(setsid sleep 60 &) ; sleep 60 & exec sleep 60")
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		for range 200 {
-			if len(marked(t, mark)) >= 5 { // the program, its guard, three sleepers
-				break
-			}
-			time.Sleep(20 * time.Millisecond)
-		}
-		if l := marked(t, mark); len(l) < 5 {
-			t.Fatalf("it has not come up: %q", l)
-		}
-		_ = cmd.Process.Signal(sig)
-		if sig == syscall.SIGTERM { // passed on to the command; the others end with the second signal
-			time.Sleep(200 * time.Millisecond)
-			_ = cmd.Process.Kill()
-		}
-		_ = cmd.Wait()
-		if l := gone(t, mark); l != nil {
-			t.Errorf("%v: processes are left: %q", sig, l)
-		}
+		cmd, _ := command(t, mark, append([]string{"record", "-o", path, "--"}, sleepers...)...)
+		killSleepers(t, cmd, mark, sig)
 		readRecord(t, path)
 	}
 }

@@ -15,10 +15,8 @@ import (
 	"github.com/snplaunch/snplaunch/diagnose/replay"
 	"github.com/snplaunch/snplaunch/guest"
 	"github.com/snplaunch/snplaunch/hashes"
-	"github.com/snplaunch/snplaunch/launcher"
 	"github.com/snplaunch/snplaunch/measure"
 	"github.com/snplaunch/snplaunch/ovmf"
-	"github.com/snplaunch/snplaunch/sim/psp"
 	"github.com/snplaunch/snplaunch/snp"
 	"github.com/snplaunch/snplaunch/vmsa"
 )
@@ -313,11 +311,7 @@ func recordedDigest(l *record.Launch) (*snp.LaunchDigest, string) {
 
 // replay makes a launch once more, where the record has what that takes.
 func (x *explainer) replay(f *record.File, l *record.Launch) *replay.Result {
-	dir, err := launcher.DefaultDataDir()
-	if err != nil {
-		return nil
-	}
-	ca, err := psp.LoadOrCreateCA(dir, nil)
+	ca, err := simulatedRoot(nil)
 	if err != nil {
 		return nil
 	}

@@ -44,11 +44,7 @@ func simRoot(e *env, args []string) error {
 	if err != nil {
 		return usageError("sim root: --platform: %v", err)
 	}
-	dir, err := launcher.DefaultDataDir()
-	if err != nil {
-		return err
-	}
-	ca, err := psp.LoadOrCreateCA(dir, nil)
+	ca, err := simulatedRoot(nil)
 	if err != nil {
 		return err
 	}
@@ -92,12 +88,8 @@ func simExec(e *env, args []string) error {
 	if err != nil {
 		return own(fmt.Errorf("sim exec: %w", err))
 	}
-	dir, err := launcher.DefaultDataDir()
-	if err != nil {
-		return own(err)
-	}
 	say := func(format string, args ...any) { fmt.Fprintf(e.stderr, "snplaunch: "+format+"\n", args...) }
-	ca, err := psp.LoadOrCreateCA(dir, func() { say("making a root key for the software SNP host (once per user)") })
+	ca, err := simulatedRoot(func() { say("making a root key for the software SNP host (once per user)") })
 	if err != nil {
 		return own(err)
 	}
@@ -149,6 +141,16 @@ func simExec(e *env, args []string) error {
 		return &exitError{status, errors.New("")}
 	}
 	return nil
+}
+
+// simulatedRoot gives this user's root of the software SNP host; making hears that it
+// is made, which takes seconds.
+func simulatedRoot(making func()) (*psp.CA, error) {
+	dir, err := launcher.DefaultDataDir()
+	if err != nil {
+		return nil, err
+	}
+	return psp.LoadOrCreateCA(dir, making)
 }
 
 // simOptions are the flags that say which machine the command meets.

@@ -9,7 +9,6 @@ import (
 
 	"github.com/snplaunch/snplaunch/diagnose/record"
 	"github.com/snplaunch/snplaunch/diagnose/replay"
-	"github.com/snplaunch/snplaunch/launcher"
 	"github.com/snplaunch/snplaunch/sim/kvm"
 	"github.com/snplaunch/snplaunch/sim/psp"
 	"github.com/snplaunch/snplaunch/snp"
@@ -59,11 +58,7 @@ func simReplay(e *env, args []string) error {
 	if len(f.Launches) == 0 {
 		return fmt.Errorf("%s: no launch of an SNP guest was recorded", files[0])
 	}
-	dir, err := launcher.DefaultDataDir()
-	if err != nil {
-		return err
-	}
-	ca, err := psp.LoadOrCreateCA(dir, nil)
+	ca, err := simulatedRoot(nil)
 	if err != nil {
 		return err
 	}
