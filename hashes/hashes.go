@@ -124,6 +124,17 @@ var (
 	ErrPadding = errors.New("kernel hashes table is not followed by 8 zero bytes")
 )
 
+// Find looks for a table in a page, at every multiple of 16 bytes: where it lies is the
+// firmware's to say. found is false where there is none that Parse takes.
+func Find(page []byte) (t *Table, offset int, found bool) {
+	for offset = 0; offset+Size <= len(page); offset += 16 {
+		if t, err := Parse(page, offset); err == nil {
+			return t, offset, true
+		}
+	}
+	return nil, 0, false
+}
+
 // Parse reads the table at offset in page and refuses every table that QEMU
 // would not have written. What lies before and after the table is not looked at.
 func Parse(page []byte, offset int) (*Table, error) {

@@ -8,9 +8,11 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"text/tabwriter"
 
 	"github.com/snplaunch/snplaunch/diagnose"
+	"github.com/snplaunch/snplaunch/diagnose/pagediff"
 	"github.com/snplaunch/snplaunch/diagnose/record"
 	"github.com/snplaunch/snplaunch/diagnose/replay"
 	"github.com/snplaunch/snplaunch/guest"
@@ -284,7 +286,7 @@ func (x *explainer) launch(f *record.File, l *record.Launch, n int) explained {
 	}
 	if x.result != nil {
 		y.Computed = x.result.LaunchDigest.String()
-		y.Different = x.differences(l, areas)
+		y.Different = x.differences(f, l, areas)
 	}
 	if failure := diagnose.ParseQEMU(l.End.Stderr); failure != nil {
 		y.ID, y.Cause, y.Advice = failure.ID, failure.Cause, failure.Advice
@@ -375,7 +377,7 @@ func finishWords(c *record.Finish) string {
 func (x *explainer) part(f *record.File, u *record.Update) string {
 	if len(u.Contents) == 1 {
 		if page := f.Pages[u.Contents[0]]; page != nil && u.Type == snp.PageNormal {
-			if t, offset, found := findHashes(page); found {
+			if t, offset, found := hashes.Find(page); found {
 				return fmt.Sprintf(": hashes table at 0x%x; sha256 of kernel %x, initrd %x, command line %x", offset, t.Kernel, t.Initrd, t.Cmdline)
 			}
 		}
@@ -414,67 +416,43 @@ func (x *explainer) matches(u *record.Update) string {
 	return fmt.Sprintf(", not the one given here: %d pages of %d differ", other, len(u.Contents))
 }
 
-// findHashes looks for a hashes table anywhere in a page.
-func findHashes(page []byte) (t *hashes.Table, offset int, found bool) {
-	for offset = 0; offset+hashes.Size <= len(page); offset += 16 {
-		if t, err := hashes.Parse(page, offset); err == nil {
-			return t, offset, true
-		}
+// differences holds a launch against the description: the first page that is another,
+// and the registers of the first save areas.
+func (x *explainer) differences(f *record.File, l *record.Launch, areas [][]byte) []string {
+	computed, err := pagediff.Of("computed", x.result, nil)
+	if err != nil {
+		return []string{err.Error()}
 	}
-	return nil, 0, false
-}
-
-// differences holds a launch against the description, page by page.
-func (x *explainer) differences(l *record.Launch, areas [][]byte) []string {
-	type page struct {
-		snp.Update
-		known bool
+	isArea := func(p pagediff.Page) bool { return p.Type == snp.PageVMSA }
+	vcpus := len(slices.DeleteFunc(slices.Clone(computed.Pages), func(p pagediff.Page) bool { return !isArea(p) }))
+	launched := pagediff.OfRecord("launched", f, l)
+	for _, side := range []*pagediff.Launch{&launched, &computed} {
+		side.Pages = slices.DeleteFunc(side.Pages, isArea)
 	}
-	var heard []page
-	for _, c := range l.Calls {
-		u, is := c.With.(*record.Update)
-		if !is {
-			continue
-		}
-		for i := range u.Length / snp.PageSize {
-			p := page{snp.Update{Type: u.Type, GPA: u.GPA + i*snp.PageSize, Length: snp.PageSize}, !u.Type.Measured()}
-			if u.Type.Measured() && i < uint64(len(u.Contents)) {
-				p.Contents, p.known = u.Contents[i], true
-			}
-			heard = append(heard, p)
-		}
+	if !l.Launched() { // it ended before all were
+		computed.Pages = computed.Pages[:min(len(computed.Pages), len(launched.Pages))]
 	}
 	out := []string{}
-	n := 0
-	vcpu := 0
-	for s := range x.result.Explain() {
-		if s.Type == snp.PageVMSA {
-			if vcpu < len(areas) {
-				if d := saveAreaDifferences(x.result, vcpu, areas[vcpu]); len(d) > 0 && (vcpu < 2) {
-					out = append(out, fmt.Sprintf("save area of vCPU %d: %s", vcpu, d[0]))
-					out = append(out, d[1:]...)
-				}
-			}
-			vcpu++
-			continue
+	switch d := pagediff.Compare(launched, computed); {
+	case d.Equal:
+	case d.PageA == nil || d.PageB == nil:
+		out = append(out, fmt.Sprintf("%d pages were launched, %d were computed", len(launched.Pages), len(computed.Pages)))
+	case d.PageA.Type != d.PageB.Type || d.PageA.GPA != d.PageB.GPA:
+		out = append(out, fmt.Sprintf("page %d: %s 0x%x was launched; %s 0x%x was computed (%s)", d.Index+1, d.PageA.Type, d.PageA.GPA, d.PageB.Type, d.PageB.GPA, d.What))
+	default:
+		out = append(out, fmt.Sprintf("page %d, 0x%x: other contents than computed (%s)", d.Index+1, d.PageA.GPA, d.What))
+		for _, field := range d.Fields {
+			out = append(out, fmt.Sprintf("%s is %s, computed %s", field.Name, field.A, field.B))
 		}
-		if len(out) > 0 || n >= len(heard) {
-			n++
-			continue
-		}
-		switch h := heard[n]; {
-		case h.Type != s.Type || h.GPA != s.GPA:
-			out = append(out, fmt.Sprintf("page %d: %s 0x%x was launched; %s 0x%x was computed (%s)", n+1, h.Type, h.GPA, s.Type, s.GPA, s.What))
-		case h.known && h.Contents != s.Contents:
-			out = append(out, fmt.Sprintf("page %d, 0x%x: other contents than computed (%s)", n+1, h.GPA, s.What))
-		}
-		n++
 	}
-	if len(out) == 0 && n != len(heard) && l.Launched() {
-		out = append(out, fmt.Sprintf("%d pages were launched, %d were computed", len(heard), n))
+	for vcpu, area := range areas[:min(len(areas), vcpus, 2)] { // the others are like the second
+		if d := saveAreaDifferences(x.result, vcpu, area); len(d) > 0 {
+			out = append(out, fmt.Sprintf("save area of vCPU %d: %s", vcpu, d[0]))
+			out = append(out, d[1:]...)
+		}
 	}
-	if len(areas) > 0 && len(areas) != vcpu {
-		out = append(out, fmt.Sprintf("%d vCPUs were launched, %d were computed", len(areas), vcpu))
+	if len(areas) > 0 && len(areas) != vcpus {
+		out = append(out, fmt.Sprintf("%d vCPUs were launched, %d were computed", len(areas), vcpus))
 	}
 	return out
 }
@@ -485,29 +463,8 @@ func saveAreaDifferences(r *measure.Result, vcpu int, page []byte) (out []string
 	if err != nil || len(page) != snp.PageSize {
 		return nil
 	}
-	computed, there := map[string]string{}, map[string]string{}
-	got := [snp.PageSize]byte(page)
-	var names []string
-	for _, f := range vmsa.Fields(want) {
-		computed[f.Name] = f.Value
-		names = append(names, f.Name)
-	}
-	for _, f := range vmsa.Fields(&got) {
-		there[f.Name] = f.Value
-		if _, both := computed[f.Name]; !both {
-			names = append(names, f.Name)
-		}
-	}
-	or0 := func(s string) string {
-		if s == "" {
-			return "0"
-		}
-		return s
-	}
-	for _, n := range names {
-		if computed[n] != there[n] && n != "GUEST_TSC_SCALE" && n != "GUEST_TSC_OFFSET" {
-			out = append(out, fmt.Sprintf("%s is %s, computed %s", n, or0(there[n]), or0(computed[n])))
-		}
+	for _, d := range pagediff.Registers((*[snp.PageSize]byte)(page), want) {
+		out = append(out, fmt.Sprintf("%s is %s, computed %s", d.Name, d.A, d.B))
 	}
 	return out
 }

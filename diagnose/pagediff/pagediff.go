@@ -28,8 +28,10 @@ type Launch struct {
 // Page is one page.
 type Page struct {
 	snp.Update
-	What  string // where it comes from; empty where that is not known
-	Bytes []byte // snp.PageSize of them; nil where they are not at hand
+	What string // where it comes from; empty where that is not known
+	// Unknown says that the page is measured and its Contents were not told, as by a trace.
+	Unknown bool
+	Bytes   []byte // snp.PageSize of them; nil where they are not at hand
 }
 
 // Diff is where two launches part.
@@ -58,6 +60,9 @@ type Field struct {
 	Offset int    `json:"offset"` // in the page, bytes
 	A      string `json:"a"`
 	B      string `json:"b"`
+	// MeansA and MeansB say it in words, where there are any.
+	MeansA string `json:"a_means,omitempty"`
+	MeansB string `json:"b_means,omitempty"`
 }
 
 // Of gives the launch that was computed. firmware is read for the contents of
@@ -116,6 +121,8 @@ func OfRecord(name string, f *record.File, x *record.Launch) Launch {
 				if u.Type.Measured() {
 					p.Contents = u.Contents[n]
 				}
+			} else {
+				p.Unknown = u.Type.Measured()
 			}
 			l.Pages = append(l.Pages, p)
 		}
@@ -140,7 +147,7 @@ func Compare(a, b Launch) *Diff {
 	d := &Diff{A: a.Name, B: b.Name, Index: -1, Pages: max(len(a.Pages), len(b.Pages))}
 	for n := range d.Pages {
 		switch {
-		case n < len(a.Pages) && n < len(b.Pages) && same(a.Pages[n].Update, b.Pages[n].Update):
+		case n < len(a.Pages) && n < len(b.Pages) && same(&a.Pages[n], &b.Pages[n]):
 			continue
 		case d.Index < 0:
 			d.Index = n
@@ -177,8 +184,9 @@ func Compare(a, b Launch) *Diff {
 	return d
 }
 
-func same(a, b snp.Update) bool {
-	return a.Type == b.Type && a.GPA == b.GPA && a.Contents == b.Contents
+// same says whether pages are, as far as is known of them.
+func same(a, b *Page) bool {
+	return a.Type == b.Type && a.GPA == b.GPA && (a.Unknown || b.Unknown || a.Contents == b.Contents)
 }
 
 // place gives a function that says what lies at an offset of a page, where a firmware
@@ -204,7 +212,7 @@ func fields(t snp.PageType, a, b []byte, place func(int) string) []Field {
 	case len(a) != snp.PageSize || len(b) != snp.PageSize:
 		return nil
 	case t == snp.PageVMSA:
-		return registers((*[snp.PageSize]byte)(a), (*[snp.PageSize]byte)(b))
+		return Registers((*[snp.PageSize]byte)(a), (*[snp.PageSize]byte)(b))
 	case t == snp.PageCPUID:
 		return leaves(a, b)
 	}
@@ -214,8 +222,8 @@ func fields(t snp.PageType, a, b []byte, place func(int) string) []Field {
 	return runs(a, b, place)
 }
 
-// registers compares save areas.
-func registers(a, b *[snp.PageSize]byte) []Field {
+// Registers lists the fields of two save areas that differ, in the order of a's.
+func Registers(a, b *[snp.PageSize]byte) []Field {
 	type both struct{ a, b *vmsa.Field }
 	var order []int
 	at := map[int]*both{}
@@ -234,37 +242,30 @@ func registers(a, b *[snp.PageSize]byte) []Field {
 			}
 		}
 	}
-	words := func(f *vmsa.Field) string {
-		switch {
-		case f == nil:
-			return "0"
-		case f.What != "":
-			return f.Value + " (" + f.What + ")"
-		}
-		return f.Value
-	}
 	var out []Field
 	for _, off := range order {
-		x := at[off]
-		if x.a != nil && x.b != nil && x.a.Value == x.b.Value {
-			continue
+		d := Field{Offset: off, A: "0", B: "0"}
+		if f := at[off].a; f != nil {
+			d.Name, d.A, d.MeansA = f.Name, f.Value, f.What
 		}
-		name := ""
-		for _, f := range []*vmsa.Field{x.a, x.b} {
-			if f != nil {
-				name = f.Name
-			}
+		if f := at[off].b; f != nil {
+			d.Name, d.B, d.MeansB = f.Name, f.Value, f.What
 		}
-		out = append(out, Field{name, off, words(x.a), words(x.b)})
+		if d.A != d.B && !unmeasured[d.Name] {
+			out = append(out, d)
+		}
 	}
 	return out
 }
 
+// unmeasured are fields that the firmware fills in and that no digest is about.
+var unmeasured = map[string]bool{"GUEST_TSC_SCALE": true, "GUEST_TSC_OFFSET": true}
+
 // entries compares hashes tables; nil where the pages are none.
 func entries(a, b []byte) []Field {
-	ta, off := findTable(a)
-	tb, _ := findTable(b)
-	if ta == nil || tb == nil {
+	ta, off, inA := hashes.Find(a)
+	tb, _, inB := hashes.Find(b)
+	if !inA || !inB {
 		return nil
 	}
 	var out []Field
@@ -273,21 +274,10 @@ func entries(a, b []byte) []Field {
 		a, b [32]byte
 	}{{"kernel", ta.Kernel, tb.Kernel}, {"initrd", ta.Initrd, tb.Initrd}, {"command line", ta.Cmdline, tb.Cmdline}} {
 		if e.a != e.b {
-			out = append(out, Field{"hashes table: " + e.name, off, fmt.Sprintf("sha256 %x", e.a), fmt.Sprintf("sha256 %x", e.b)})
+			out = append(out, Field{Name: "hashes table: " + e.name, Offset: off, A: fmt.Sprintf("sha256 %x", e.a), B: fmt.Sprintf("sha256 %x", e.b)})
 		}
 	}
 	return out
-}
-
-// findTable looks for a hashes table in a page. It lies on a multiple of 16 bytes in
-// every build known.
-func findTable(page []byte) (*hashes.Table, int) {
-	for off := 0; off+hashes.Size <= len(page); off += 16 {
-		if t, err := hashes.Parse(page, off); err == nil {
-			return t, off
-		}
-	}
-	return nil, 0
 }
 
 // CPUID page (AMD 56860, "CPUID page").
@@ -317,7 +307,7 @@ func leaves(a, b []byte) []Field {
 	seen := map[[2]uint32]bool{}
 	for _, k := range append(order, more...) {
 		if !seen[k] && fa[k] != fb[k] {
-			out = append(out, Field{fmt.Sprintf("CPUID leaf 0x%x, subleaf 0x%x", k[0], k[1]), 0, or(fa[k], "absent"), or(fb[k], "absent")})
+			out = append(out, Field{Name: fmt.Sprintf("CPUID leaf 0x%x, subleaf 0x%x", k[0], k[1]), A: or(fa[k], "absent"), B: or(fb[k], "absent")})
 		}
 		seen[k] = true
 	}
@@ -329,6 +319,14 @@ func or(s, none string) string {
 		return none
 	}
 	return s
+}
+
+// words puts what a value means behind it.
+func words(value, means string) string {
+	if means == "" {
+		return value
+	}
+	return value + " (" + means + ")"
 }
 
 // mostRuns bounds how many runs of bytes are listed, longestRun how much of each.
@@ -350,7 +348,7 @@ func runs(a, b []byte, place func(int) string) []Field {
 		}
 		cut := min(end, off+longestRun)
 		name := or(place(off), "bytes")
-		out = append(out, Field{fmt.Sprintf("%s, %d bytes", name, end-off), off, fmt.Sprintf("%x", a[off:cut]), fmt.Sprintf("%x", b[off:cut])})
+		out = append(out, Field{Name: fmt.Sprintf("%s, %d bytes", name, end-off), Offset: off, A: fmt.Sprintf("%x", a[off:cut]), B: fmt.Sprintf("%x", b[off:cut])})
 		off = end
 	}
 	return out
@@ -378,7 +376,7 @@ func (d *Diff) String() string {
 	}
 	fmt.Fprintf(&b, "Page %d of %d is the first that differs%s; %d differ.\n  %s: %s\n  %s: %s", d.Index, d.Pages, what, d.Differing, d.A, page(d.PageA), d.B, page(d.PageB))
 	for _, f := range d.Fields {
-		fmt.Fprintf(&b, "\n  %s, offset 0x%x: %s; %s", f.Name, f.Offset, f.A, f.B)
+		fmt.Fprintf(&b, "\n  %s, offset 0x%x: %s; %s", f.Name, f.Offset, words(f.A, f.MeansA), words(f.B, f.MeansB))
 	}
 	if !d.Known {
 		b.WriteString("\n  The contents are not at hand on both sides, so what differs inside is not told.")
