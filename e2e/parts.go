@@ -3,7 +3,6 @@ package e2e
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 
 	"github.com/snplaunch/snplaunch/guest"
@@ -19,9 +18,6 @@ const (
 	qemuInstalled = "installed" // the machine's
 	qemuNext      = "next"      // the distribution's newest, unpacked
 )
-
-// defaultAppend is the command line of the cached kernel.
-const defaultAppend = "console=ttyS0 panic=-1"
 
 // parts finds what is in the cache, once.
 type parts struct {
@@ -73,35 +69,25 @@ func (p *parts) fill(g *guest.Guest, firmware string, want Parts) error {
 	if err != nil {
 		return err
 	}
-	take := func(into *string, a images.Artifact, what string) error {
-		if a.Path == "" {
-			return fmt.Errorf("there is no %s in the cache (run `snplaunch setup`, or name one)", what)
-		}
-		*into = a.Path
-		return nil
-	}
-	switch {
-	case firmware == firmwarePlain:
+	switch firmware {
+	case firmwarePlain:
 		if set.PlainFirmware == nil {
 			return errors.New("there is no OVMF without SNP metadata in the cache (run `snplaunch setup --plain-firmware`)")
 		}
 		g.Firmware = set.PlainFirmware.Path
-	case firmware == firmwareGeneric, firmware == "" && g.Firmware == "" && !g.KernelHashes: // the AmdSev build boots no kernel without its table
-		err = take(&g.Firmware, set.GenericFirmware, "generic firmware")
-	case firmware == firmwareAmdSev, g.Firmware == "":
-		err = take(&g.Firmware, set.Firmware, "AmdSev firmware")
+	case firmwareGeneric, firmwareAmdSev: // whatever the guest's kernel hashes ask for
+		as := guest.Guest{KernelHashes: firmware == firmwareAmdSev}
+		if err := set.FillFirmware(&as); err != nil {
+			return err
+		}
+		g.Firmware = as.Firmware
+	default:
+		if err := set.FillFirmware(g); err != nil {
+			return err
+		}
 	}
-	if err != nil || !noKernel || want == PartsFirmware {
-		return err
+	if !noKernel || want == PartsFirmware {
+		return nil
 	}
-	if err := take(&g.Kernel, set.Kernel, "kernel"); err != nil {
-		return err
-	}
-	if err := take(&g.Initrd, set.Initrd, "initramfs"); err != nil {
-		return err
-	}
-	if g.Append == "" {
-		g.Append = defaultAppend
-	}
-	return nil
+	return set.FillKernel(g)
 }

@@ -32,9 +32,6 @@ type guestFlags struct {
 	note func(string)
 }
 
-// defaultAppend is the command line of the cached kernel.
-const defaultAppend = "console=ttyS0 panic=-1"
-
 func addGuestFlags(fs *flag.FlagSet) *guestFlags {
 	gf := &guestFlags{given: map[string]bool{}}
 	set := func(name, usage string, parse func(string) (func(*guest.Guest), error)) {
@@ -199,32 +196,16 @@ func (gf *guestFlags) guest(ctx context.Context, file []string, fillMissing bool
 	if err != nil {
 		return nil, err
 	}
-	missing := func(what, flag string) error {
-		return fmt.Errorf("there is no %s in the cache; run `snplaunch setup`, or name one with --%s", what, flag)
+	if err := set.FillFirmware(&g); err != nil {
+		return nil, err
 	}
-	if g.Firmware == "" {
-		f := set.Firmware
-		if !g.KernelHashes { // the AmdSev build boots no kernel without its table
-			f = set.GenericFirmware
+	if nothing || fillMissing {
+		own := g.Append
+		if err := set.FillKernel(&g); err != nil {
+			return nil, err
 		}
-		if f.Path == "" {
-			return nil, missing("firmware", "ovmf")
-		}
-		g.Firmware = f.Path
-	}
-	if !g.HasKernel() && (nothing || fillMissing) {
-		if set.Kernel.Path == "" {
-			return nil, missing("kernel", "kernel")
-		}
-		if set.Initrd.Path == "" && g.Initrd == "" {
-			return nil, missing("initramfs", "initrd")
-		}
-		g.Kernel = set.Kernel.Path
-		if g.Initrd == "" {
-			g.Initrd = set.Initrd.Path
-		}
-		if g.Append == "" && !gf.given["append"] {
-			g.Append = defaultAppend
+		if gf.given["append"] { // an empty one, too
+			g.Append = own
 		}
 	}
 	return &g, nil

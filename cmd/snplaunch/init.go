@@ -84,7 +84,7 @@ func initial(set *images.Set, schema bool) string {
 	}
 	part("kernel", kernel, "vmlinuz")
 	part("initrd", initrd, "initrd.img")
-	line("append: %s", defaultAppend)
+	line("append: %s", images.DefaultAppend)
 	line("vcpus: 1")
 	line("cpu: EPYC-v4 # or EPYC-Milan, EPYC-Genoa…; host is this machine's")
 	line("# kernel_hashes: true")
