@@ -15,6 +15,7 @@ import (
 	"github.com/snplaunch/snplaunch/e2e"
 	"github.com/snplaunch/snplaunch/e2e/results"
 	"github.com/snplaunch/snplaunch/host"
+	"github.com/snplaunch/snplaunch/internal/shell"
 )
 
 // selectionFlags say which cells of a matrix are meant.
@@ -176,7 +177,7 @@ func reproduce(matrix, backend string) func(string) string {
 		if backend != "auto" {
 			words = append(words, "--backend", backend)
 		}
-		return shellQuote(words)
+		return shell.Quote(words...)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/snplaunch/snplaunch/guest/guestyaml"
 	"github.com/snplaunch/snplaunch/images"
+	"github.com/snplaunch/snplaunch/internal/shell"
 )
 
 // schemaFile is what init --with-schema writes beside a description.
@@ -53,7 +54,7 @@ func initVerb(e *env, args []string) error {
 	for _, m := range set.Missing() {
 		fmt.Fprintln(e.stderr, "snplaunch: note: "+m)
 	}
-	fmt.Fprintf(e.stderr, "snplaunch: wrote %s; `snplaunch run %s` launches it\n", path, shellQuote([]string{path}))
+	fmt.Fprintf(e.stderr, "snplaunch: wrote %s; `snplaunch run %s` launches it\n", path, shell.Quote(path))
 	return nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/snplaunch/snplaunch/guest"
+	"github.com/snplaunch/snplaunch/internal/shell"
 	"github.com/snplaunch/snplaunch/launcher"
 )
 
@@ -17,7 +18,7 @@ func (e *env) print(g *guest.Guest, o launcher.Options, form string) error {
 		if o.Backend == launcher.BackendSim {
 			line = append([]string{"snplaunch", "sim", "exec", "--hold", "--"}, line...)
 		}
-		return shellQuote(line)
+		return shell.Quote(line...)
 	}
 	switch form {
 	case "libvirt":

@@ -4,12 +4,14 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+
+	"github.com/snplaunch/snplaunch/internal/shell"
 )
 
 // What is folded, a shell reads as it was.
 func TestFold(t *testing.T) {
 	for _, word := range []string{strings.Repeat("x", 5000), strings.Repeat("it's a b ", 700), strings.Repeat(`\'"$`, 900), "line\n" + strings.Repeat("' ", 2000)} {
-		folded := fold(shellQuote([]string{"printf", "%s", word}))
+		folded := fold(shell.Quote("printf", "%s", word))
 		for line := range strings.Lines(folded) {
 			if len(line) > foldedLine+10 {
 				t.Errorf("a line of %d bytes", len(line))

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 
+	"github.com/snplaunch/snplaunch/internal/shell"
 	"github.com/snplaunch/snplaunch/launcher"
 	"github.com/snplaunch/snplaunch/report"
 	"github.com/snplaunch/snplaunch/report/bundle"
@@ -127,6 +128,6 @@ func (e *env) evidence(res *launcher.Result, path string) error {
 	if res.Simulated {
 		again = append(again, "--trust-simulated", res.Trusted)
 	}
-	fmt.Fprintf(e.stderr, "snplaunch: evidence: %s\n", shellQuote(again))
+	fmt.Fprintf(e.stderr, "snplaunch: evidence: %s\n", shell.Quote(again...))
 	return nil
 }

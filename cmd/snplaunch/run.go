@@ -15,6 +15,7 @@ import (
 
 	"github.com/snplaunch/snplaunch/host"
 	"github.com/snplaunch/snplaunch/images"
+	"github.com/snplaunch/snplaunch/internal/shell"
 	"github.com/snplaunch/snplaunch/launcher"
 )
 
@@ -170,7 +171,7 @@ func (e *env) keepArtefacts(res *launcher.Result, parent string) {
 			return
 		}
 	}
-	command := shellQuote(append([]string{"snplaunch"}, os.Args[1:]...))
+	command := shell.Quote(append([]string{"snplaunch"}, os.Args[1:]...)...)
 	name := fmt.Sprintf("%s-%d-%s", time.Now().UTC().Format("20060102T150405Z"), os.Getpid(), res.Verdict)
 	dir, err := res.Save(parent, name, command)
 	if err != nil {
@@ -227,17 +228,4 @@ func runOutcome(res *launcher.Result, exitGuest bool) error {
 		return &exitError{code, fmt.Errorf("the guest's command ended with exit code %d", *res.GuestExit)}
 	}
 	return nil
-}
-
-// shellQuote writes a command so that a shell reads it back as it was.
-func shellQuote(args []string) string {
-	out := make([]string, len(args))
-	for i, a := range args {
-		if a != "" && strings.Trim(a, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_@%+=:,./-") == "" {
-			out[i] = a
-			continue
-		}
-		out[i] = "'" + strings.ReplaceAll(a, "'", `'\''`) + "'"
-	}
-	return strings.Join(out, " ")
 }

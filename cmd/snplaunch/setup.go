@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/snplaunch/snplaunch/images"
+	"github.com/snplaunch/snplaunch/internal/shell"
 	"github.com/snplaunch/snplaunch/launcher"
 	"github.com/snplaunch/snplaunch/sim/psp"
 )
@@ -45,7 +46,7 @@ func setupVerb(e *env, args []string) error {
 		return e.json(set)
 	}
 	if *asEnv {
-		assign := func(name, value string) { fmt.Fprintf(e.stdout, "%s=%s\n", name, shellQuote([]string{value})) }
+		assign := func(name, value string) { fmt.Fprintf(e.stdout, "%s=%s\n", name, shell.Quote(value)) }
 		assign("SNPLAUNCH_OVMF", set.Firmware.Path)
 		assign("SNPLAUNCH_KERNEL", set.Kernel.Path)
 		if set.QEMUNext != nil {

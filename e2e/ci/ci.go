@@ -16,6 +16,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/snplaunch/snplaunch/internal/shell"
 	"github.com/snplaunch/snplaunch/internal/suggest"
 )
 
@@ -73,22 +74,14 @@ func Write(w io.Writer, format string, p Plan, o Options) error {
 // run is the command that runs a shard, for a shell. Number and file are
 // written as that shell takes them.
 func (p Plan) run(number, file string, more ...string) string {
-	words := []string{"snplaunch", "e2e", "run", quote(p.Matrix), "--shard", fmt.Sprintf(`"%s/%d"`, number, len(p.Shards)), "--results", file}
+	words := []string{"snplaunch", "e2e", "run", shell.Quote(p.Matrix), "--shard", fmt.Sprintf(`"%s/%d"`, number, len(p.Shards)), "--results", file}
 	if p.Backend != "" {
-		words = append(words, "--backend", quote(p.Backend))
+		words = append(words, "--backend", shell.Quote(p.Backend))
 	}
 	for _, w := range p.Select {
-		words = append(words, quote(w))
+		words = append(words, shell.Quote(w))
 	}
 	return strings.Join(append(words, more...), " ")
-}
-
-// quote makes one word of a shell of any text, and leaves alone what is one.
-func quote(s string) string {
-	if s != "" && strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./=:@%+,") == "" {
-		return s
-	}
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
 func minutes(d time.Duration) int { return int(math.Ceil(d.Minutes())) }

@@ -121,7 +121,7 @@ func TestGitLabPipeline(t *testing.T) {
 					t.Errorf("job %s keeps %s, which is not in the project", name, path)
 				}
 			}
-			shell(t, j.Script...)
+			shellReads(t, j.Script...)
 		}
 		if uses := strings.Contains(p.Shard.Script[1], "$CI_NODE_INDEX"); uses != (p.Shard.Parallel > 0) || n > 1 && p.Shard.Parallel != n {
 			t.Errorf("%d shards run as %d jobs: %s", n, p.Shard.Parallel, p.Shard.Script[1])
@@ -129,8 +129,8 @@ func TestGitLabPipeline(t *testing.T) {
 	}
 }
 
-// shell sees that a shell can read commands.
-func shell(t *testing.T, commands ...string) {
+// shellReads sees that a shell can read commands.
+func shellReads(t *testing.T, commands ...string) {
 	t.Helper()
 	cmd := exec.Command("sh", "-n")
 	cmd.Stdin = strings.NewReader(strings.Join(commands, "\n"))
