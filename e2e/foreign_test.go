@@ -249,7 +249,7 @@ func TestWhatSupervisionHolds(t *testing.T) {
 		vcpus, mib, most int
 		view             string
 	}{
-		{8, 512, 690, "private"}, {1, 16 << 10, 300, "private"}, {8, 512, 800, "trapped"},
+		{8, 512, 675, "private"}, {1, 16 << 10, 290, "private"}, {8, 512, 785, "trapped"},
 	} {
 		if !slices.Contains(simViews(), c.view) {
 			continue
@@ -263,8 +263,9 @@ func TestWhatSupervisionHolds(t *testing.T) {
 			for _, m := range count.FindAllStringSubmatch(stderr, -1) {
 				calls[m[3]], _ = strconv.Atoi(m[1])
 			}
-			if n := calls["all"]; n == 0 || n > c.most {
-				t.Errorf("%d calls were held, want at most %d\n%s", n, c.most, stderr)
+			// How often QEMU leaves KVM_RUN for a signal and comes back is the machine's affair.
+			if n := calls["all"] - calls["KVM_RUN"]; n <= 0 || n > c.most {
+				t.Errorf("%d calls were held beside KVM_RUN, want at most %d\n%s", n, c.most, stderr)
 			}
 			if n := calls["openat"]; c.view == "private" && n > 3 {
 				t.Errorf("%d opens were held, want 3: KVM, SEV and SGX", n)

@@ -1,6 +1,7 @@
 package launcher
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"sync"
@@ -37,6 +38,8 @@ type life struct {
 	// for ever after a KVM internal error; status is the run state then.
 	stuck  chan struct{}
 	status string
+	// shut is closed at the SHUTDOWN event: QEMU is about to end.
+	shut chan struct{}
 }
 
 // stuckStates are run states that a guest does not leave by itself (QEMU
@@ -48,7 +51,7 @@ const statusPatience = 5 * time.Second
 
 // watchLife begins to listen, before the guest runs, and ends with QEMU.
 func watchLife(c *qmp.Client) *life {
-	l := &life{stuck: make(chan struct{})}
+	l := &life{stuck: make(chan struct{}), shut: make(chan struct{})}
 	events := c.Subscribe(64)
 	go func() {
 		for ev := range events.C() {
@@ -56,13 +59,21 @@ func watchLife(c *qmp.Client) *life {
 			case "SHUTDOWN":
 				reason, _ := ev.Data["reason"].(string)
 				l.mu.Lock()
-				l.reason = reason
+				if l.reason == "" {
+					close(l.shut)
+				}
+				l.reason = cmp.Or(reason, "no reason told")
 				l.mu.Unlock()
 			case "GUEST_PANICKED":
 				l.mu.Lock()
 				l.panicked = true
 				l.mu.Unlock()
 			case "STOP":
+				select {
+				case <-l.shut: // it stops because it ends, and may not answer any more
+					continue
+				default:
+				}
 				ctx, cancel := context.WithTimeout(context.Background(), statusPatience)
 				s, err := c.QueryStatus(ctx)
 				cancel()

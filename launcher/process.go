@@ -179,7 +179,24 @@ func (v *vm) connect(ctx context.Context) error {
 	}
 	v.qmp = c
 	v.life = watchLife(c)
+	go v.endAfterShutdown()
 	return nil
+}
+
+// shutdownPatience is how long QEMU may take to end once its guest has.
+const shutdownPatience = 3 * time.Second
+
+// endAfterShutdown ends a QEMU whose guest has shut down and that does not end by
+// itself: QEMU 10 and 11 wait for ever where a command came over QMP as they were ending.
+func (v *vm) endAfterShutdown() {
+	select {
+	case <-v.life.shut:
+	case <-v.Done():
+		return
+	}
+	if !v.ended(shutdownPatience) {
+		_ = v.Kill() // close tells of one that cannot be killed
+	}
 }
 
 // ended says whether QEMU has ended, waiting a moment for one that is about to.
@@ -215,7 +232,7 @@ func (v *vm) close() error {
 			errs = multierror.Append(errs, fmt.Errorf("%s: kill: %w", v.name, err))
 		}
 	}
-	_ = v.Wait() // its exit status says nothing, see DESIGN
+	_ = v.Wait() // its exit status says nothing: it is 0 after a panic, too
 	if v.qmp != nil {
 		_ = v.qmp.Close()
 	}

@@ -150,7 +150,7 @@ func (l *loop) serve(n *notification) {
 	if n.NR == unix.SYS_IOCTL {
 		call.Request = uint32(n.Args[1])
 	}
-	l.counters.add(call, ours, time.Since(start))
+	l.counters.add(call, ours, l.lost, time.Since(start))
 }
 
 // unreadable says once for each program that its memory is out of reach.

@@ -19,6 +19,8 @@ type Call struct {
 // that waits in KVM_RUN is counted until the wait begins.
 type CallStats struct {
 	Call
+	// Count is how often; a call that was interrupted before its answer was taken, and
+	// made once more, counts once.
 	Count int
 	Ours  int // of these, answered here and not passed on to the kernel
 	Time  time.Duration
@@ -47,7 +49,8 @@ type counters struct {
 	cpu   time.Duration
 }
 
-func (c *counters) add(call Call, ours bool, took time.Duration) {
+// add counts a call; lost says that nobody took its answer.
+func (c *counters) add(call Call, ours, lost bool, took time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s := c.calls[call]
@@ -55,9 +58,11 @@ func (c *counters) add(call Call, ours bool, took time.Duration) {
 		s = &CallStats{Call: call}
 		c.calls[call] = s
 	}
-	s.Count++
-	if ours {
-		s.Ours++
+	if !lost {
+		s.Count++
+		if ours {
+			s.Ours++
+		}
 	}
 	s.Time += took
 	s.Max = max(s.Max, took)
