@@ -131,6 +131,10 @@ func fakeQEMU(mode string) {
 				die("killed")
 			case "deaf in cont", "deaf to everything":
 				hang()
+			case "ends for ever": // as QEMU does where a command comes while it ends
+				stamp := `"timestamp": {"seconds": 1, "microseconds": 2}`
+				fmt.Fprintf(q, `{"return": {}, "id": %s}`+"\r\n"+`{"event": "SHUTDOWN", "data": {"guest": true, "reason": "guest-shutdown"}, `+stamp+"}\r\n"+`{"event": "STOP", `+stamp+"}\r\n", c.ID)
+				hang()
 			case "never launched":
 				state = "launch-update"
 			default:

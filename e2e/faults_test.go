@@ -56,6 +56,7 @@ func TestQEMUsThatDoWrong(t *testing.T) {
 	}{
 		{"nothing", 0, launcher.VerdictMatch, "", ""},
 		{"slow", 0, launcher.VerdictMatch, "", ""},
+		{"ends for ever", 0, launcher.VerdictMatch, "", ""}, // launched it was, and its guest has ended
 		{"too old", 0, launcher.VerdictLaunchFailed, launcher.PhaseCommandLine, "sev-snp-guest"},
 		{"half a greeting", 0, launcher.VerdictLaunchFailed, launcher.PhaseCommandLine, "without a word"},
 		{"dies in cont", 0, launcher.VerdictLaunchFailed, launcher.PhaseFinish, "phase FINISH"},
