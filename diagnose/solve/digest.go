@@ -1,6 +1,7 @@
 package solve
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"crypto/sha512"
 	"encoding"
@@ -120,7 +121,8 @@ type digester struct {
 	lastOK     bool
 	filled     bool
 
-	lastArea *area
+	lastArea        *area
+	bspHead, apHead head
 }
 
 // shared is what all digesters of a search share.
@@ -207,7 +209,7 @@ func (d *digester) areaGPA(p *point) uint64 {
 }
 
 // newArea hashes save areas.
-func newArea(k areaKey) *area {
+func (d *digester) newArea(k areaKey) *area {
 	cfg := vmsa.Config{Signature: k.rdx, Features: k.features, VMM: k.vmm, NoFPU: k.noFPU}
 	a := &area{key: k}
 	if k.entry != 0 {
@@ -217,24 +219,51 @@ func newArea(k areaKey) *area {
 		return a
 	}
 	bsp, ap := vmsa.Page(cfg, true, k.reset), vmsa.Page(cfg, false, k.reset)
-	a.bsp, a.ap = sha512.Sum384(bsp[:]), sha512.Sum384(ap[:])
+	a.bsp, a.ap = d.bspHead.sum(&bsp), d.apHead.sum(&ap)
 	return a
 }
 
-// saveAreas gives p's save areas, of known where they are among them.
-func (d *digester) saveAreas(p *point, known ...*prepared) (a *area, one bool) {
+// headSize is up to where save areas of one search are mostly equal: RDX is at offset
+// 0x310 and SEV_FEATURES at 0x3B0 (AMD64 APM volume 2, table B-4), and this is the
+// block of the hash with RDX in it.
+const headSize = 0x300
+
+// head hashes pages that mostly begin as the one before did.
+type head struct {
+	bytes [headSize]byte
+	state hash.Cloner // nil: of no page yet
+}
+
+func (h *head) sum(page *[snp.PageSize]byte) (digest snp.ContentDigest) {
+	if h.state == nil || !bytes.Equal(h.bytes[:], page[:headSize]) {
+		copy(h.bytes[:], page[:])
+		h.state = sha512.New384().(hash.Cloner)
+		h.state.Write(h.bytes[:])
+	}
+	rest, err := h.state.Clone()
+	if err != nil {
+		return sha512.Sum384(page[:]) // an implementation that cannot be cloned after all
+	}
+	rest.Write(page[headSize:])
+	rest.Sum(digest[:0])
+	return digest
+}
+
+// saveAreas gives p's save areas, of known where they are among them. one says that
+// there is one vCPU only, own that the areas were hashed for p alone.
+func (d *digester) saveAreas(p *point, known ...*prepared) (a *area, one, own bool) {
 	k, one := areaKeyOf(p)
 	if d.lastArea != nil && d.lastArea.key == k {
-		return d.lastArea, one
+		return d.lastArea, one, false
 	}
 	for _, x := range known {
 		if x.key == k {
-			d.lastArea = x.saveAreas()
-			return d.lastArea, one
+			d.lastArea = x.saveAreas(d)
+			return d.lastArea, one, false
 		}
 	}
-	d.lastArea = newArea(k)
-	return d.lastArea, one
+	d.lastArea = d.newArea(k)
+	return d.lastArea, one, true
 }
 
 // prepared is an alternative with what it makes of the description by itself.
@@ -257,11 +286,11 @@ func (s *space) prepare(alts []*alternative) []*prepared {
 }
 
 // saveAreas hashes them when they are first asked for.
-func (x *prepared) saveAreas() *area {
+func (x *prepared) saveAreas(d *digester) *area {
 	if a := x.areas.Load(); a != nil {
 		return a
 	}
-	a := newArea(x.key)
+	a := d.newArea(x.key)
 	x.areas.Store(a)
 	return a
 }
@@ -272,7 +301,7 @@ func (d *digester) launch(p *point) (l launch, ok bool) {
 	if !ok {
 		return l, false
 	}
-	a, one := d.saveAreas(p)
+	a, one, _ := d.saveAreas(p)
 	l = launch{prefix, a.bsp, a.ap, d.areaGPA(p), p.vcpus}
 	if p.vcpus == 1 {
 		l.ap = snp.ContentDigest{} // there is none

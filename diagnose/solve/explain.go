@@ -96,7 +96,7 @@ func (h *search) sets(d *digester, x *hit, want digested) []set {
 		p := apply(base, alts...)
 		// Hashing pages is spared where the save areas differ already.
 		if k, _ := areaKeyOf(&p); want.extent == whole && k != own {
-			if a, _ := d.saveAreas(&p); a.bsp != want.launch.bsp {
+			if a, _, _ := d.saveAreas(&p); a.bsp != want.launch.bsp {
 				return
 			}
 		}

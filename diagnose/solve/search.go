@@ -90,6 +90,9 @@ type worker struct {
 	count uint64 // not yet added to the search's
 	since int    // descriptions since the last look at ctx
 	over  bool
+	// Where save areas were hashed for one description, that is tried with so many
+	// vCPUs at least.
+	alongside int
 }
 
 // done says whether to stop. It looks only now and then.
@@ -126,7 +129,10 @@ func (w *worker) try(p point, from, upto int, alts ...*prepared) {
 		return
 	}
 	gpa := w.areaGPA(&p)
-	a, one := w.saveAreas(&p, alts...)
+	a, one, own := w.saveAreas(&p, alts...)
+	if own {
+		upto = max(upto, w.alongside)
+	}
 	if one {
 		upto = min(upto, 1)
 	}
@@ -209,12 +215,12 @@ func (h *search) run(ctx context.Context) bool {
 	files := slices.DeleteFunc(slices.Clone(common), func(a *prepared) bool { return !a.file })
 	return h.singles(ctx, "other files", files, 1, n) &&
 		h.singles(ctx, "single changes with a number of vCPUs", common, n+1, most) &&
-		h.pairs(ctx, "pairs", common, common, 1, n) &&
+		h.pairs(ctx, "pairs", common, common, 1, n, 0) &&
 		h.singles(ctx, "rare changes", rare, 1, n) &&
 		h.twice(ctx) &&
 		h.singles(ctx, "rare changes with a number of vCPUs", rare, n+1, most) &&
-		h.pairs(ctx, "pairs with a rare change", common, rare, 1, n) &&
-		h.pairs(ctx, "pairs with a number of vCPUs", common, common, n+1, most)
+		h.pairs(ctx, "pairs with a rare change", common, rare, 1, n, fewVCPUs) &&
+		h.pairs(ctx, "pairs with a number of vCPUs", common, common, n+1, most, 0)
 }
 
 // split gives the usual alternatives and the rare ones, both in order.
@@ -235,6 +241,10 @@ func only(all []*alternative, is func(*alternative) bool) []*alternative {
 	}
 	return out
 }
+
+// fewVCPUs is how many vCPUs pairs with a rare change are tried with that have save
+// areas of their own.
+const fewVCPUs = 32
 
 // batch is how many alternatives are one job, so that handing jobs out costs
 // nothing and no processor waits long for another's last.
@@ -259,9 +269,13 @@ func (h *search) singles(ctx context.Context, stage string, alts []*prepared, fr
 
 // pairs tries the alternatives of one list with those of another, or of the
 // same one, that are about something else, with from to upto vCPUs.
-func (h *search) pairs(ctx context.Context, stage string, first, second []*prepared, from, upto int) bool {
+//
+// To hash the save areas of a pair takes as long as to fold those of 33 vCPUs onto a
+// digest: where that has to be done, the pair is tried with alongside vCPUs at least.
+func (h *search) pairs(ctx context.Context, stage string, first, second []*prepared, from, upto, alongside int) bool {
 	same := len(first) == len(second) && (len(first) == 0 || first[0] == second[0])
 	return h.work(ctx, stage, len(first), func(w *worker, i int) {
+		w.alongside = alongside
 		a := first[i]
 		rest := second
 		if same {
