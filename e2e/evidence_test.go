@@ -218,7 +218,7 @@ func TestLearnFirst(t *testing.T) {
 		t.Fatal(err)
 	}
 	r = runProgram(t, dir, "report", "show", extended, description)
-	if r.code != 0 || strings.Contains(r.stdout, "vouches for:") || !strings.Contains(r.stdout, "It does not vouch for:\n  firmware: ") {
+	if r.code != 0 || !strings.Contains(r.stdout, "vouches for:\n  policy: ") || !strings.Contains(r.stdout, "It does not vouch for:\n  firmware: ") {
 		t.Errorf("%+v", r)
 	}
 	if r = runProgram(t, dir, "report", "verify", extended, description, "--trust-simulated", root); r.code != 1 || !strings.Contains(r.stderr, "MEASUREMENT is ") {

@@ -25,11 +25,15 @@ type Claim struct {
 func Claims(r *snp.Report, g *guest.Guest, in *guest.Inputs, m *measure.Result) ([]Claim, error) {
 	var out []Claim
 	same := m.LaunchDigest == r.Measurement
+	// What a field of the report itself says holds whatever the measurement is.
+	field := func(what string, vouched bool, why, format string, args ...any) {
+		out = append(out, Claim{what, fmt.Sprintf(format, args...), vouched, why})
+	}
 	claim := func(what string, vouched bool, why, format string, args ...any) {
 		if !same {
 			vouched, why = false, "the measurement of the description is another one"
 		}
-		out = append(out, Claim{what, fmt.Sprintf(format, args...), vouched, why})
+		field(what, vouched, why, format, args...)
 	}
 	if in.Firmware != nil && in.Firmware.HasContents() {
 		sum, err := in.Firmware.SHA256()
@@ -56,9 +60,9 @@ func Claims(r *snp.Report, g *guest.Guest, in *guest.Inputs, m *measure.Result) 
 	claim("vCPUs", true, "the save area of each is measured", "%d", m.VCPUs)
 	claim("CPU signature", true, "it is in the save areas; models that share it are not told apart", "0x%x (%s)", m.CPUSig, g.CPU)
 	claim("SEV_FEATURES", true, "they are in the save areas", "%s", vmsa.DescribeFeatures(m.GuestFeatures))
-	claim("policy", r.Policy == g.Policy, sayWhether(r.Policy == g.Policy, "POLICY"), "%s", g.Policy)
-	claim("host data", r.HostData == g.HostData, sayWhether(r.HostData == g.HostData, "HOST_DATA"), "%s", g.HostData)
-	claim("memory, disks, devices", false, "they are not measured", "%d MiB", g.MemoryMiB)
+	field("policy", r.Policy == g.Policy, sayWhether(r.Policy == g.Policy, "POLICY"), "%s", g.Policy)
+	field("host data", r.HostData == g.HostData, sayWhether(r.HostData == g.HostData, "HOST_DATA"), "%s", g.HostData)
+	field("memory, disks, devices", false, "they are not measured", "%d MiB", g.MemoryMiB)
 	return out, nil
 }
 
