@@ -231,21 +231,20 @@ const headSize = 0x300
 // head hashes pages that mostly begin as the one before did.
 type head struct {
 	bytes [headSize]byte
-	state hash.Cloner // nil: of no page yet
+	hash  hash.Hash // nil: of no page yet
+	state []byte    // of hash behind bytes
 }
 
 func (h *head) sum(page *[snp.PageSize]byte) (digest snp.ContentDigest) {
-	if h.state == nil || !bytes.Equal(h.bytes[:], page[:headSize]) {
+	if h.hash == nil || !bytes.Equal(h.bytes[:], page[:headSize]) {
 		copy(h.bytes[:], page[:])
-		h.state = sha512.New384().(hash.Cloner)
-		h.state.Write(h.bytes[:])
+		h.hash = sha512.New384()
+		h.hash.Write(h.bytes[:])
+		h.state, _ = h.hash.(encoding.BinaryMarshaler).MarshalBinary() // never fails
 	}
-	rest, err := h.state.Clone()
-	if err != nil {
-		return sha512.Sum384(page[:]) // an implementation that cannot be cloned after all
-	}
-	rest.Write(page[headSize:])
-	rest.Sum(digest[:0])
+	_ = h.hash.(encoding.BinaryUnmarshaler).UnmarshalBinary(h.state) // its own state
+	h.hash.Write(page[headSize:])
+	h.hash.Sum(digest[:0])
 	return digest
 }
 
