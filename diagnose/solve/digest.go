@@ -122,6 +122,7 @@ type digester struct {
 	filled     bool
 
 	lastArea        *area
+	area            [snp.PageSize]byte // the one that is hashed, here lest each be allocated
 	bspHead, apHead head
 }
 
@@ -213,13 +214,15 @@ func (d *digester) newArea(k areaKey) *area {
 	cfg := vmsa.Config{Signature: k.rdx, Features: k.features, VMM: k.vmm, NoFPU: k.noFPU}
 	a := &area{key: k}
 	if k.entry != 0 {
-		page := vmsa.SVSMPage(cfg, k.entry)
-		a.bsp = sha512.Sum384(page[:])
+		d.area = vmsa.SVSMPage(cfg, k.entry)
+		a.bsp = sha512.Sum384(d.area[:])
 		a.ap = a.bsp
 		return a
 	}
-	bsp, ap := vmsa.Page(cfg, true, k.reset), vmsa.Page(cfg, false, k.reset)
-	a.bsp, a.ap = d.bspHead.sum(&bsp), d.apHead.sum(&ap)
+	d.area = vmsa.Page(cfg, true, k.reset)
+	a.bsp = d.bspHead.sum(&d.area)
+	d.area = vmsa.Page(cfg, false, k.reset)
+	a.ap = d.apHead.sum(&d.area)
 	return a
 }
 
