@@ -17,16 +17,6 @@ import (
 	"github.com/snplaunch/snplaunch/snp"
 )
 
-func certsVerb(e *env, args []string) error {
-	if len(args) == 0 {
-		return usageError("certs: say what: fetch")
-	}
-	if args[0] != "fetch" {
-		return usageError("certs: %q is not known (%s)", args[0], suggest.Remedy(args[0], []string{"fetch"}))
-	}
-	return certsFetch(e, args[1:])
-}
-
 // certsFetch writes the certificates of a report or a chip to a folder, under the names
 // that snphost, snpguest and --certs know.
 func certsFetch(e *env, args []string) error {

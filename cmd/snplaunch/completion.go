@@ -91,7 +91,7 @@ func shellTables(all []commandHelp, second, at string) string {
 		fmt.Fprintf(&b, "    *) if [[ $cur == -* ]]; then words=%q; else words=%q; fi ;;\n    esac ;;\n", strings.Join(flags, " "), strings.Join(words, " "))
 	}
 	for _, v := range verbs {
-		if subs := subverbs[v.name]; subs != nil {
+		if subs := subverbNames(v.name); subs != nil {
 			fmt.Fprintf(&b, "  %s) words=%q ;;\n", shellPattern(v.name+" *"), strings.Join(subs, " "))
 		}
 	}
@@ -114,7 +114,7 @@ func fishScript(all []commandHelp) string {
 	}
 	for _, v := range verbs {
 		fmt.Fprintf(&b, "complete -c snplaunch -n __fish_use_subcommand -f -a %s -d %s\n", v.name, quote(v.short))
-		words := append(subverbs[v.name], arguments(v.name)...)
+		words := append(subverbNames(v.name), arguments(v.name)...)
 		if len(words) > 0 {
 			fmt.Fprintf(&b, "complete -c snplaunch -n %s -f -a %s\n", quote("__fish_seen_subcommand_from "+v.name+"; and not __fish_seen_subcommand_from "+strings.Join(words, " ")), quote(strings.Join(words, " ")))
 		}

@@ -5,38 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 )
-
-// idblockVerbs are the second words of `snplaunch idblock`.
-var idblockVerbs = []struct {
-	name string
-	run  func(*env, []string) error
-}{
-	{"create", idblockCreate},
-	{"prepare", idblockPrepare},
-	{"assemble", idblockAssemble},
-	{"verify", idblockVerify},
-	{"show", idblockShow},
-	{"key-digest", idblockKeyDigest},
-	{"keygen", idblockKeygen},
-}
-
-func idblockVerb(e *env, args []string) error {
-	var names []string
-	for _, v := range idblockVerbs {
-		names = append(names, v.name)
-	}
-	if len(args) == 0 {
-		return usageError("idblock: say what: %s", strings.Join(names, ", "))
-	}
-	for _, v := range idblockVerbs {
-		if v.name == args[0] {
-			return v.run(e, args[1:])
-		}
-	}
-	return usageError("idblock: %q is none of %s", args[0], strings.Join(names, ", "))
-}
 
 // namedFile is what goes into a file.
 type namedFile struct {

@@ -79,13 +79,13 @@ func init() {
 		{"run", "measure, sign, launch, attest and compare a guest", "[guest.yaml] [flags] [-- COMMAND…]", runVerb},
 		{"measure", "compute the launch digest", "[guest.yaml] [flags]", measureVerb},
 		{"hashes", "print the kernel-hashes table", "[guest.yaml] [flags]", hashesVerb},
-		{"idblock", "ID blocks and their keys", "create|prepare|assemble|verify|show|key-digest|keygen [flags]", idblockVerb},
+		{"idblock", "ID blocks and their keys", "create|prepare|assemble|verify|show|key-digest|keygen [flags]", second("idblock")},
 		{"launch-measure", "compute or check the launch measurement of SEV and SEV-ES", "[flags]", launchMeasureVerb},
-		{"report", "attestation reports: show, verify", "show|verify FILE [guest.yaml] [flags]", reportVerb},
-		{"certs", "certificates and revocation lists of reports and chips", "fetch [flags]", certsVerb},
+		{"report", "attestation reports: show, verify", "show|verify FILE [guest.yaml] [flags]", second("report")},
+		{"certs", "certificates and revocation lists of reports and chips", "fetch [flags]", second("certs")},
 		{"record", "note what a command that starts QEMU launches, and how that ends", "[flags] -- COMMAND…", recordVerb},
-		{"e2e", "a matrix of launches: plan, run, compare, report", "plan|run|evidence|merge|diff|report", e2eVerb},
-		{"sim", "the software SNP host: exec, replay, root", "exec [flags] -- COMMAND… | replay FILE [flags] | root", simVerb},
+		{"e2e", "a matrix of launches: plan, run, compare, report", "plan|run|evidence|merge|diff|report", second("e2e")},
+		{"sim", "the software SNP host: exec, replay, root", "exec [flags] -- COMMAND… | replay FILE [flags] | root", second("sim")},
 		{"diagnose", "why a launch failed, what a digest was made of, where two launches part", "RECORD [guest.yaml] | --log FILE|- | guest.yaml --expected DIGEST | --pages A B", diagnoseVerb},
 		{"explain", "what a word of SNP means: a status, an errno, a policy, a TCB, a GUID, …", "WORD… [--json]", explainVerb},
 		{"setup", "fetch QEMU, firmware and kernel where they are missing, build the initramfs", "[flags]", setupVerb},
@@ -94,7 +94,7 @@ func init() {
 		{"lock", "pin a description's files by their SHA-256", "guest.yaml [flags]", lockVerb},
 		{"schema", "print the JSON Schema of a description", "[guest]", schemaVerb},
 		{"completion", "print a completion script", "bash|zsh|fish", completionVerb},
-		{"man", "print the manual, or write its pages into a folder", "[DIR]", manVerb},
+		{"man", "print the manual, or write its pages into a folder", "[DIR|VERB]", manVerb},
 		{"version", "print the version", "", versionVerb},
 	}
 }
@@ -118,6 +118,9 @@ func dispatch(e *env, args []string) int {
 	}
 	switch args[0] {
 	case "help", "-h", "-help", "--help":
+		if len(args) > 1 {
+			return dispatch(e, append(args[1:], "--help"))
+		}
 		help(e.stdout)
 		return exitOK
 	case "--version", "-version":

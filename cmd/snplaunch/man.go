@@ -8,8 +8,8 @@ import (
 )
 
 func manVerb(e *env, args []string) error {
-	fs := e.flags("man", "[DIR]\n\nWrites the manual pages into a folder, snplaunch.1 and one for each command; without a folder, snplaunch.1 to stdout: snplaunch man | man -l -")
-	dir, _, err := parse(fs, args, 1)
+	fs := e.flags("man", "[DIR|VERB]\n\nWrites the manual pages into a folder, snplaunch.1 and one for each command; without a folder, snplaunch.1 to stdout, or the page of a verb: snplaunch man run | man -l -")
+	dir, _, err := parse(fs, args, 2)
 	if err != nil {
 		return err
 	}
@@ -17,6 +17,18 @@ func manVerb(e *env, args []string) error {
 	if len(dir) == 0 {
 		_, err := fmt.Fprint(e.stdout, mainPage(all))
 		return err
+	}
+	for _, d := range all {
+		if d.name == strings.Join(dir, " ") {
+			_, err := fmt.Fprint(e.stdout, commandPage(d))
+			return err
+		}
+	}
+	if len(dir) > 1 {
+		return usageError("man: %q is no verb of snplaunch", strings.Join(dir, " "))
+	}
+	if subs := subverbNames(dir[0]); subs != nil {
+		return usageError("man: %s has a page for each of its verbs: name %s %s", dir[0], dir[0], strings.Join(subs, ", "))
 	}
 	if err := os.MkdirAll(dir[0], 0o755); err != nil {
 		return err

@@ -8,15 +8,6 @@ import (
 	"strings"
 )
 
-// subverbs are the second words of those verbs that have them.
-var subverbs = map[string][]string{
-	"idblock": {"create", "prepare", "assemble", "verify", "show", "key-digest", "keygen"},
-	"report":  {"show", "verify"},
-	"certs":   {"fetch"},
-	"e2e":     {"merge", "diff", "report"},
-	"sim":     {"exec", "replay", "root"},
-}
-
 // arguments are what else can stand there, where that is one of some words.
 func arguments(verb string) []string {
 	switch verb {
@@ -48,7 +39,7 @@ type flagHelp struct {
 func describeAll(e *env) []commandHelp {
 	var out []commandHelp
 	for _, v := range verbs {
-		names := subverbs[v.name]
+		names := subverbNames(v.name)
 		if names == nil {
 			out = append(out, describeOne(e, v, nil))
 			continue

@@ -36,6 +36,57 @@ func TestDescribe(t *testing.T) {
 	}
 }
 
+// What runs as a second word is what is described, and nothing else.
+func TestSecondWordsAreDescribed(t *testing.T) {
+	all := describeAll(&env{ctx: t.Context()})
+	var want []string
+	for _, v := range verbs {
+		subs := subverbs[v.name]
+		if len(subs) == 0 {
+			want = append(want, v.name)
+		}
+		for _, s := range subs {
+			want = append(want, v.name+" "+s.name)
+			if _, stderr, code := program(v.name, s.name, "--no-such-flag"); code != exitUsage || !strings.Contains(stderr, v.name) {
+				t.Errorf("%s %s cannot be run: %d, %s", v.name, s.name, code, stderr)
+			}
+		}
+	}
+	var got []string
+	for _, d := range all {
+		got = append(got, d.name)
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("described are %q, there are %q", got, want)
+	}
+	for _, missed := range []string{"e2e plan", "e2e run", "e2e evidence"} {
+		if !slices.Contains(got, missed) {
+			t.Errorf("%s is not described", missed)
+		}
+	}
+}
+
+// A verb's help and its page can be asked for by its name.
+func TestHelpAndManOfAVerb(t *testing.T) {
+	direct, _, _ := program("run", "--help")
+	if out, stderr, code := program("help", "run"); code != exitOK || out != direct || out == "" {
+		t.Errorf("help run: %d, %s%s", code, out, stderr)
+	}
+	t.Chdir(t.TempDir())
+	for _, words := range [][]string{{"run"}, {"e2e", "plan"}} {
+		out, stderr, code := program(append([]string{"man"}, words...)...)
+		if code != exitOK || !strings.Contains(out, ".B snplaunch "+strings.Join(words, " ")) {
+			t.Errorf("man %q: %d, %s%s", words, code, out, stderr)
+		}
+	}
+	if _, stderr, code := program("man", "e2e"); code != exitUsage || !strings.Contains(stderr, "plan, run, evidence") {
+		t.Errorf("man e2e: %d, %s", code, stderr)
+	}
+	if made, err := os.ReadDir("."); err != nil || len(made) > 0 {
+		t.Errorf("man makes folders of verbs' names: %v, %v", made, err)
+	}
+}
+
 // The shells complete with the scripts: bash itself is asked, zsh and fish where they are.
 func TestCompletion(t *testing.T) {
 	ask := map[string]func(script string, words ...string) *exec.Cmd{
@@ -74,6 +125,7 @@ words=("$@"); CURRENT=$#; _snplaunch`, script}, words...)...)
 			{[]string{"snplaunch", "idblock", "key-"}, "key-digest"},
 			{[]string{"snplaunch", "idblock", "create", "--id-b"}, ""},
 			{[]string{"snplaunch", "completion", "f"}, "fish"},
+			{[]string{"snplaunch", "e2e", "pl"}, "plan"},
 			{[]string{"snplaunch", "schema", "g"}, "guest"},
 		} {
 			out, err := command(path, c.words...).CombinedOutput()

@@ -12,26 +12,12 @@ import (
 	"github.com/snplaunch/snplaunch/guest"
 	"github.com/snplaunch/snplaunch/guest/guestyaml"
 	"github.com/snplaunch/snplaunch/idblock"
-	"github.com/snplaunch/snplaunch/internal/suggest"
 	"github.com/snplaunch/snplaunch/measure"
 	"github.com/snplaunch/snplaunch/report"
 	"github.com/snplaunch/snplaunch/report/certs"
 	"github.com/snplaunch/snplaunch/report/vouch"
 	"github.com/snplaunch/snplaunch/snp"
 )
-
-func reportVerb(e *env, args []string) error {
-	if len(args) == 0 {
-		return usageError("report: say what: show or verify")
-	}
-	switch args[0] {
-	case "show":
-		return reportShow(e, args[1:])
-	case "verify":
-		return reportVerify(e, args[1:])
-	}
-	return usageError("report: %q is neither show nor verify (%s)", args[0], suggest.Remedy(args[0], []string{"show", "verify"}))
-}
 
 // maxReportFile bounds what is read as a report with its certificate table.
 const maxReportFile = 4 << 20

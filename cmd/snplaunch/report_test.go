@@ -115,7 +115,7 @@ func TestReportShow(t *testing.T) {
 	bad(t, exitNo, "short: this is no attestation report: it begins as a report of version 2 does, but has 99 bytes; a report has 1184", "report", "show", "short")
 	bad(t, exitNo, "no such file", "report", "show", "nothing")
 	bad(t, exitUsage, "name the report", "report", "show")
-	bad(t, exitUsage, `"shwo" is neither show nor verify (did you mean show?)`, "report", "shwo")
+	bad(t, exitUsage, `"shwo" is none of its verbs (did you mean show?)`, "report", "shwo")
 }
 
 // What certs fetch writes is what --certs reads.

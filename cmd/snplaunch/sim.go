@@ -11,27 +11,11 @@ import (
 
 	"github.com/snplaunch/snplaunch/diagnose/record"
 	"github.com/snplaunch/snplaunch/host"
-	"github.com/snplaunch/snplaunch/internal/suggest"
 	"github.com/snplaunch/snplaunch/launcher"
 	"github.com/snplaunch/snplaunch/sim/kvm"
 	"github.com/snplaunch/snplaunch/sim/psp"
 	"github.com/snplaunch/snplaunch/sim/supervise"
 )
-
-func simVerb(e *env, args []string) error {
-	if len(args) == 0 {
-		return usageError("sim: say what: `snplaunch sim exec -- COMMAND…`, `snplaunch sim replay FILE` or `snplaunch sim root`")
-	}
-	switch args[0] {
-	case "exec":
-		return simExec(e, args[1:])
-	case "replay":
-		return simReplay(e, args[1:])
-	case "root":
-		return simRoot(e, args[1:])
-	}
-	return usageError("sim: %q is not one of its words (%s)", args[0], suggest.Remedy(args[0], []string{"exec", "replay", "root"}))
-}
 
 // simRoot prints the fingerprint that report verify --trust-simulated takes.
 func simRoot(e *env, args []string) error {
