@@ -51,6 +51,9 @@ func Explain(word string) ([]Explanation, error) {
 	if key, value, keyed := strings.Cut(word, "="); keyed && strings.Trim(value, "=") != "" {
 		return explainKeyed(word, key, strings.TrimSpace(value))
 	}
+	if key, value, keyed := strings.Cut(strings.Replace(word, ":", " ", 1), " "); keyed && isKey(key) {
+		return explainKeyed(word, key, strings.TrimSpace(value)) // as descriptions and logs have it
+	}
 	var out []Explanation
 	var known []string
 	for _, r := range readings {
@@ -76,9 +79,18 @@ func Explain(word string) ([]Explanation, error) {
 // three letters two are soon the same.
 const shortestGuess = 4
 
+// plainKey gives a key as the readings have it.
+func plainKey(key string) string {
+	return strings.ReplaceAll(strings.ToLower(strings.TrimSpace(key)), "-", "_")
+}
+
+func isKey(word string) bool {
+	return slices.ContainsFunc(readings, func(r reading) bool { return slices.Contains(r.keys, plainKey(word)) })
+}
+
 // explainKeyed explains KEY=VALUE.
 func explainKeyed(word, key, value string) ([]Explanation, error) {
-	key = strings.ReplaceAll(strings.ToLower(strings.TrimSpace(key)), "-", "_")
+	key = plainKey(key)
 	var keys []string
 	for _, r := range readings {
 		keys = append(keys, r.keys...)

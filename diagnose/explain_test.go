@@ -15,6 +15,8 @@ var explainTests = []struct {
 	says []string
 }{
 	{"fw_error=11", "firmware status", []string{"BAD_MEASUREMENT", "11 (0xb)", "not looked at yet"}},
+	{"policy: 0x30000", "guest policy", []string{"bit 17: must be set"}},
+	{"tcb 0xd315000000000004", "TCB version", []string{"microcode 211"}},
 	{"fw_error=0x7", "firmware status", []string{"POLICY_FAILURE", "the launch digest is the one in the ID block"}},
 	{"fw_error=-1", "firmware status", []string{"NO_FW_CALL"}},
 	// QEMU's header calls 0x28 INVALID_PAGE_SIZE and 0x29 INVALID_PAGE_STATE; the firmware has them at 0x19 and 0x1a.
