@@ -29,9 +29,7 @@ func (g *Guest) validateDevices(f *findings) {
 	if g.VsockCID != 0 && g.VsockCID < minVsockCID {
 		f.launch("vsock", fmt.Sprint(g.VsockCID), "context identifiers below 3 are the host's", "use 3 or more, or auto")
 	}
-	if _, port := g.GDBPort(); !port && noNUL("gdb", g.GDB) && len(g.GDB) > maxSocketPath {
-		f.launch("gdb", quote(g.GDB), fmt.Sprintf("a socket's path has at most %d bytes", maxSocketPath), "use a shorter path, or a port")
-	}
+	g.validateGDB(f, noNUL)
 	noNUL("firmware_log", g.FirmwareLog)
 	if g.MemoryBackend != MemoryDefault && g.MemoryBackend != MemoryMemfd {
 		f.launch("memory_backend", quote(string(g.MemoryBackend)), "it is not memfd", "use memfd, or leave it out for QEMU's own")
@@ -49,6 +47,18 @@ func (g *Guest) validateDevices(f *findings) {
 		if t.limit < 0 {
 			f.launch("timeouts."+t.stage, t.limit.String(), "it is negative", "use e.g. 60s, or 0 for as long as the whole run")
 		}
+	}
+}
+
+// validateGDB takes what looks like a number for a port: nobody means a socket by it.
+func (g *Guest) validateGDB(f *findings, noNUL func(field, value string) bool) {
+	_, port := g.GDBPort()
+	switch {
+	case port || g.GDB == "" || !noNUL("gdb", g.GDB):
+	case strings.Trim(g.GDB, "0123456789+-") == "":
+		f.launch("gdb", quote(g.GDB), "it is no TCP port", "use 1 to 65535, or the path of a socket (./"+g.GDB+" where that is its name)")
+	case len(g.GDB) > maxSocketPath:
+		f.launch("gdb", quote(g.GDB), fmt.Sprintf("a socket's path has at most %d bytes", maxSocketPath), "use a shorter path, or a port")
 	}
 }
 
