@@ -28,7 +28,7 @@ func checkDisks(disks []guest.Disk) error {
 func checkDisk(d guest.Disk) error {
 	// A FIFO would block when it is opened.
 	if st, err := os.Stat(d.File); err != nil {
-		return cause(err)
+		return fmt.Errorf("%w (give the path of an image)", cause(err))
 	} else if !st.Mode().IsRegular() {
 		return errors.New("it is not a regular file (give other kinds of disk by qemu_args)")
 	}

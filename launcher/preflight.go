@@ -20,9 +20,13 @@ func (r *run) preflight() error {
 	if r.o.Force {
 		return nil
 	}
-	checks, err := r.launchChecks(context.Background())
+	ctx := context.Background()
+	checks, err := r.launchChecks(ctx)
 	if err != nil {
 		return err
+	}
+	if !r.o.LaunchOnly || r.o.Backend == BackendSNP { // otherwise the devices have nothing behind them
+		checks = append(checks, reachChecks(ctx, r.g)...)
 	}
 	obstacles := &host.ObstacleError{}
 	for _, c := range checks {
@@ -81,20 +85,20 @@ func (r *run) conditions() host.Conditions {
 func Preflight(ctx context.Context, g *guest.Guest, o Options) []host.Check {
 	r := &run{g: g, o: o, res: &Result{DurationMS: map[string]int64{}}}
 	var checks []host.Check
-	add := func(id, name string, err error) {
-		c := host.Check{ID: id, Category: host.Launch, Name: name, Verdict: host.OK, Reason: "is in order"}
-		if err != nil {
-			c.Verdict = host.Obstacle
-			c.Reason, c.Remedy = splitRemedy(err.Error())
-		}
-		checks = append(checks, c)
-	}
+	add := func(id, name string, err error) { checks = append(checks, checkOf(id, name, "is in order", err)) }
 	err := g.Validate()
 	add("launch-description", "description", err)
 	if err != nil {
 		return checks
 	}
 	add("launch-host-kernel", "save areas and host kernel", r.checkHost())
+	if len(g.Files.In)+len(g.Files.Out) > 0 {
+		add("launch-guest-files", "files for and from the guest", r.checkFiles())
+	}
+	if len(g.Disks) > 0 {
+		add("launch-disks", "disks", checkDisks(g.Disks))
+	}
+	checks = append(checks, reachChecks(ctx, g)...)
 	inputs, err := g.Open()
 	add("launch-files", "files", err)
 	if err != nil {

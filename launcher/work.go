@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/snplaunch/snplaunch/agent"
 	"github.com/snplaunch/snplaunch/guest"
 )
@@ -101,20 +103,31 @@ func (s *Session) getFile(ctx context.Context, f guest.FileOut) (err error) {
 // checkFiles refuses files for the guest that are not there, before anything is
 // launched.
 func (r *run) checkFiles() error {
-	for _, f := range r.g.Files.In {
-		info, err := os.Stat(f.Host)
-		if err != nil {
-			return fmt.Errorf("files.in: %w", err)
-		}
-		if !info.Mode().IsRegular() {
-			return fmt.Errorf("files.in: %s is not a regular file", f.Host)
+	var errs []error
+	for i, f := range r.g.Files.In {
+		if err := checkFileIn(f.Host); err != nil {
+			errs = append(errs, fmt.Errorf("files.in[%d]: %s: %w (give the path of a readable file)", i, f.Host, err))
 		}
 	}
-	for _, f := range r.g.Files.Out {
+	for i, f := range r.g.Files.Out {
 		dir := filepath.Dir(f.Host)
 		if info, err := os.Stat(dir); err != nil || !info.IsDir() {
-			return fmt.Errorf("files.out: there is no folder %s for %s (make it first)", dir, filepath.Base(f.Host))
+			errs = append(errs, fmt.Errorf("files.out[%d]: there is no folder %s for %s (make it first)", i, dir, filepath.Base(f.Host)))
 		}
+	}
+	return errors.Join(errs...)
+}
+
+func checkFileIn(path string) error {
+	info, err := os.Stat(path) // opening a FIFO would block
+	if err != nil {
+		return cause(err)
+	}
+	if !info.Mode().IsRegular() {
+		return errors.New("it is not a regular file")
+	}
+	if err := unix.Access(path, unix.R_OK); err != nil {
+		return err
 	}
 	return nil
 }
