@@ -194,6 +194,9 @@ func (e *Expect) Judge(res *launcher.Result, err error) string {
 		if res.Verdict != launcher.VerdictMatch || !res.ReportVerified {
 			return wrong
 		}
+		if res.Error != nil { // it attested, and then something happened
+			return wrong
+		}
 		if res.GuestExit != nil && *res.GuestExit != 0 {
 			return fmt.Sprintf("the guest's command ended with exit code %d", *res.GuestExit)
 		}

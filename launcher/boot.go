@@ -61,12 +61,26 @@ func (r *run) startB() (*os.File, error) {
 	return memory, nil
 }
 
+// unstarted is a QEMU that ended before it spoke: it could not have what its arguments
+// ask for.
+type unstarted struct{ vm *vm }
+
+func (e *unstarted) Error() string {
+	if s := e.vm.stderr.lines(3); s != "" {
+		return s
+	}
+	if s := e.vm.killed(); s != "" {
+		return s
+	}
+	return "QEMU ended without a word"
+}
+
 // letBGo compares what B holds with what A had measured, and starts it.
 func (r *run) letBGo(ctx context.Context, memory *os.File) error {
 	since := time.Now()
 	if err := r.b.connect(ctx); err != nil {
 		if r.b.ended(5 * time.Second) {
-			return fmt.Errorf("QEMU B did not start: %s", r.b.stderr.lines(3))
+			return &unstarted{r.b}
 		}
 		return err
 	}

@@ -38,6 +38,7 @@ type life struct {
 	// for ever after a KVM internal error; status is the run state then.
 	stuck  chan struct{}
 	status string
+	once   sync.Once // closes stuck
 	// shut is closed at the SHUTDOWN event: QEMU is about to end.
 	shut chan struct{}
 }
@@ -83,7 +84,7 @@ func watchLife(c *qmp.Client) *life {
 				l.mu.Lock()
 				l.status = s.Status
 				l.mu.Unlock()
-				close(l.stuck)
+				l.stick()
 				return
 			}
 		}
@@ -91,14 +92,20 @@ func watchLife(c *qmp.Client) *life {
 	return l
 }
 
+// stick says that the guest cannot go on.
+func (l *life) stick() { l.once.Do(func() { close(l.stuck) }) }
+
 // ended judges a guest that ended, or stuck, before it had said its word, and
-// says so in a sentence. silent is a guest that has written nothing at all.
-func (l *life) ended(seen sighting, silent bool) (Outcome, string) {
+// says so in a sentence. silent is a guest that has written nothing at all, killed what
+// ended its QEMU, empty where nothing did.
+func (l *life) ended(seen sighting, silent bool, killed string) (Outcome, string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
 	case l.panicked || seen.stage == stagePanic:
 		return OutcomePanicked, fmt.Sprintf("the guest's kernel panicked (last seen: %s)", seen)
+	case killed != "" && l.reason == "":
+		return OutcomeEnded, fmt.Sprintf("%s (last seen: %s)", killed, seen)
 	case l.status == "internal-error":
 		return OutcomeInternalError, fmt.Sprintf("KVM could not go on with the guest (QEMU's run state is %s; last seen: %s)", l.status, seen)
 	case l.status != "":

@@ -58,6 +58,9 @@ type vm struct {
 	memoryPath string
 	// launchOnly says that it never ran a guest.
 	launchOnly bool
+	// attended says that somebody sits at the guest's console, and sees for themselves
+	// what becomes of it. What looks like a panic may be a log that they read there.
+	attended bool
 }
 
 // starter collects what a QEMU inherits before it is started.
@@ -115,7 +118,7 @@ type serial struct {
 func startVM(name, path string, sim *supervise.Config, withSevGuest bool, serial serial,
 	arguments func(*starter, plumbing) ([]string, error)) (*vm, error) {
 	s := &starter{}
-	v := &vm{name: name, stderr: newTail(keptOutput), screen: newTail(keptOutput), lookout: newLookout()}
+	v := &vm{name: name, stderr: newTail(keptOutput), screen: newTail(keptOutput), lookout: newLookout(), attended: serial.keyboard != nil}
 	var p plumbing
 	var err error
 	for _, c := range []struct {
@@ -180,7 +183,47 @@ func (v *vm) connect(ctx context.Context) error {
 	v.qmp = c
 	v.life = watchLife(c)
 	go v.endAfterShutdown()
+	if !v.attended {
+		go v.giveUpAfterPanic()
+	}
 	return nil
+}
+
+// panicPatience is how long a guest may go on after its kernel has panicked: to say
+// why, and to reboot where panic= on its command line has it do so.
+const panicPatience = 2 * time.Second
+
+// giveUpAfterPanic ends the wait for a guest whose kernel has panicked and, as it does
+// without panic= on its command line, stands there for ever.
+func (v *vm) giveUpAfterPanic() {
+	select {
+	case <-v.lookout.panicked:
+	case <-v.Done():
+		return
+	}
+	if !v.ended(panicPatience) {
+		v.life.stick()
+	}
+}
+
+// killed says what signal ended this QEMU, where one did that it was not sent by us.
+func (v *vm) killed() string {
+	if !v.ended(0) {
+		return ""
+	}
+	var exit *exec.ExitError
+	if !errors.As(v.Wait(), &exit) {
+		return ""
+	}
+	status, ok := exit.Sys().(syscall.WaitStatus)
+	if !ok || !status.Signaled() {
+		return ""
+	}
+	s := fmt.Sprintf("QEMU was ended by signal %d (%s)", int(status.Signal()), unix.SignalName(status.Signal()))
+	if status.Signal() == syscall.SIGKILL {
+		s += ", as the kernel does with a process when memory runs out; see dmesg"
+	}
+	return s
 }
 
 // shutdownPatience is how long QEMU may take to end once its guest has.

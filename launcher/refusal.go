@@ -24,6 +24,10 @@ const (
 	othersRunning  = stalledRunning / 10
 )
 
+// kernelHalf is below every address that Linux itself runs at, and above all that the
+// firmware, which maps memory one to one, does.
+const kernelHalf = 1 << 63
+
 // watchRefusal gives an error when the firmware of a guest under TCG stands
 // still. It ends without one when ctx does or QEMU no longer answers.
 func watchRefusal(ctx context.Context, v *vm) error {
@@ -57,6 +61,10 @@ func watchRefusal(ctx context.Context, v *vm) error {
 			} else if tid != threads[0] { // one thread may run them all
 				look.others += used
 			}
+		}
+		if regs.RIP > kernelHalf {
+			s = stall{} // a kernel runs, whether its console shows it or not
+			continue
 		}
 		if s.sample(look) {
 			return errRefused

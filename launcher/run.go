@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/go-multierror"
@@ -248,6 +249,33 @@ func (r *run) launchFailed() {
 	}
 }
 
+// notStarted is the verdict on a guest that was launched, but whose QEMU could not be
+// started on the software host.
+func (r *run) notStarted(e *unstarted) {
+	r.res.Verdict, r.res.Stderr = VerdictLaunchFailed, e.vm.stderr.String()
+	r.res.Error = &Failure{Message: e.Error(), Phase: PhaseCommandLine, Advice: deviceAdvice(e.Error())}
+	if f := diagnose.ParseQEMU(r.res.Stderr); f != nil && f.Advice != "" {
+		r.res.Error.Advice = f.Advice
+	}
+}
+
+// deviceAdvice is what to do about a device that QEMU could not have.
+func deviceAdvice(stderr string) string {
+	for _, a := range []struct{ said, advice string }{
+		{"Could not set up host forwarding rule", "choose another host port for the forward, or auto for a free one: something has that one"},
+		{"Failed to get \"write\" lock", "another guest has that disk open; end it, or give the disk read-only to both"},
+		{"Address already in use", "choose another port: something has that one"},
+		{"Failed to find an available port", "choose another port: something has that one"},
+		{"Could not open", "make the folder of that file, or name another"},
+		{"No such file or directory", "make the folder of that file, or name another"},
+	} {
+		if strings.Contains(stderr, a.said) {
+			return a.advice
+		}
+	}
+	return "look at the arguments that QEMU names: devices, disks, forwards and --qemu-arg are the description's"
+}
+
 // whatTheBlockSays puts what the ID block holds beside what is launched, where
 // the firmware compared the two and they differ.
 func (r *run) whatTheBlockSays(status snp.Status) string {
@@ -298,7 +326,7 @@ func (r *run) close() error {
 			errs = multierror.Append(errs, err)
 		}
 		r.res.QEMU = append(r.res.QEMU, v.started)
-		if r.res.Stderr == "" && r.res.Verdict != VerdictMatch {
+		if r.res.Stderr == "" {
 			r.res.Stderr = v.stderr.String()
 		}
 		if s := v.screen.String(); s != "" {

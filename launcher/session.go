@@ -158,11 +158,13 @@ func (s *Session) boot(ctx context.Context) error {
 		greeted <- outcome{c, err}
 	}()
 	refusal := make(chan struct{})
+	firmware, kernelSeen := context.WithCancel(ctx)
+	defer kernelSeen()
 	if r.sim != nil {
 		s.serves.Go(func() { _ = guestdev.ServeHost(s.ctx, v.sevGuest, r.sim) }) // its end shows in the conversation
 		var watching sync.WaitGroup
 		watching.Go(func() {
-			if watchRefusal(ctx, v) != nil {
+			if watchRefusal(firmware, v) != nil {
 				close(refusal)
 			}
 		})
@@ -179,6 +181,7 @@ func (s *Session) boot(ctx context.Context) error {
 		select {
 		case <-left:
 			left, waiting = nil, true
+			kernelSeen() // whatever the guest does now, the firmware has let it
 			timer.stop()
 			stage, limit, timer = "kernel", limits.Kernel, newLimit(limits.Kernel)
 		case <-timer.C:
@@ -190,6 +193,8 @@ func (s *Session) boot(ctx context.Context) error {
 		case <-refusal:
 			select {
 			case got = <-greeted: // it was only slow
+			case <-v.lookout.left: // and so it was here
+				refusal, waiting = nil, true
 			default:
 				cancel()
 				if got = <-greeted; got.c != nil {
@@ -265,7 +270,7 @@ func (s *Session) why(err error) error {
 	}
 	s.guest.ended(time.Second) // the events that say why are on their way
 	var why string
-	s.r.res.Outcome, why = s.guest.life.ended(s.guest.lookout.seen(), s.guest.lookout.silent())
+	s.r.res.Outcome, why = s.guest.life.ended(s.guest.lookout.seen(), s.guest.lookout.silent(), s.guest.killed())
 	return errors.New(why)
 }
 
@@ -353,6 +358,11 @@ func (s *Session) Attest(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err != nil {
+		// On the software host the firmware asks A's guest context. Once the guest has its
+		// report nothing needs A any more.
+		if killed := r.a.killed(); killed != "" && s.guest != r.a {
+			err = errors.New("the launch is gone: " + killed)
+		}
 		return s.failed(ctx, "the guest sent no report", err)
 	}
 	r.res.part("attest", since, attested)
@@ -378,10 +388,13 @@ func (s *Session) failed(ctx context.Context, what string, err error) error {
 	}
 	res := s.r.res
 	err = fmt.Errorf("%s: %w", what, s.why(err))
-	res.fail(VerdictNotAttested, err.Error(), "look at the guest's console; the initrd must start snplaunch's agent")
-	if res.Error == nil { // it had attested
-		res.Error = &Failure{Message: err.Error(), Advice: "look at the guest's console"}
+	if res.Verdict == VerdictMatch && res.ReportVerified { // which nothing takes back
+		if res.Error == nil {
+			res.Error = &Failure{Message: err.Error(), Advice: "look at the guest's console and at what QEMU said"}
+		}
+		return err
 	}
+	res.fail(VerdictNotAttested, err.Error(), "look at the guest's console; the initrd must start snplaunch's agent")
 	return err
 }
 
@@ -530,6 +543,11 @@ func (r *run) launch(ctx context.Context) (*vm, error) {
 		return r.a, r.tellWays(ctx, r.a)
 	}
 	if err := r.letBGo(ctx, memory); err != nil {
+		var e *unstarted
+		if errors.As(err, &e) {
+			r.notStarted(e)
+			return nil, nil
+		}
 		return nil, err
 	}
 	return r.b, r.tellWays(ctx, r.b)

@@ -67,12 +67,15 @@ type lookout struct {
 	// left is closed when the guest is seen to have left the firmware, at leftAt.
 	left   chan struct{}
 	leftAt time.Time
+	// panicked is closed when the guest's kernel is seen to panic.
+	panicked chan struct{}
+	fell     bool // panicked is closed
 }
 
 const lookoutLine = 512 // bytes of a line that are looked at
 
 func newLookout() *lookout {
-	return &lookout{last: sighting{stage: stageFirmware}, left: make(chan struct{})}
+	return &lookout{last: sighting{stage: stageFirmware}, left: make(chan struct{}), panicked: make(chan struct{})}
 }
 
 // Write implements io.Writer; it never fails.
@@ -119,6 +122,10 @@ func (l *lookout) see(s sighting) {
 	if s.stage != stageFirmware && s.stage != stageNoBoot && l.leftAt.IsZero() {
 		l.leftAt = time.Now()
 		close(l.left)
+	}
+	if s.stage == stagePanic && !l.fell {
+		l.fell = true
+		close(l.panicked)
 	}
 }
 

@@ -55,16 +55,20 @@ func TestOutcomeOfAGuestThatEnded(t *testing.T) {
 		seen sighting
 		want Outcome
 		says string
+
+		killed string
 	}{
-		{"event", &life{panicked: true, reason: "guest-reset"}, kernel, OutcomePanicked, "panicked"},
-		{"console", &life{reason: "guest-reset"}, sighting{stagePanic, "Kernel panic - not syncing: x"}, OutcomePanicked, "not syncing: x"},
-		{"KVM", &life{status: "internal-error"}, kernel, OutcomeInternalError, "internal-error"},
-		{"disk", &life{status: "io-error"}, kernel, OutcomeEnded, "io-error"},
-		{"nothing to boot", &life{reason: "guest-shutdown"}, sighting{stage: stageNoBoot}, OutcomeNotBooted, "nothing to boot"},
-		{"power-off", &life{reason: "guest-shutdown"}, kernel, OutcomeEnded, "guest-shutdown"},
-		{"killed", &life{}, kernel, OutcomeEnded, "without a word"},
+		{"event", &life{panicked: true, reason: "guest-reset"}, kernel, OutcomePanicked, "panicked", ""},
+		{"console", &life{reason: "guest-reset"}, sighting{stagePanic, "Kernel panic - not syncing: x"}, OutcomePanicked, "not syncing: x", ""},
+		{"KVM", &life{status: "internal-error"}, kernel, OutcomeInternalError, "internal-error", ""},
+		{"disk", &life{status: "io-error"}, kernel, OutcomeEnded, "io-error", ""},
+		{"nothing to boot", &life{reason: "guest-shutdown"}, sighting{stage: stageNoBoot}, OutcomeNotBooted, "nothing to boot", ""},
+		{"power-off", &life{reason: "guest-shutdown"}, kernel, OutcomeEnded, "guest-shutdown", ""},
+		{"killed", &life{}, kernel, OutcomeEnded, "without a word", ""},
+		{"by a signal", &life{}, kernel, OutcomeEnded, "QEMU was ended by signal 9", "QEMU was ended by signal 9 (SIGKILL)"},
+		{"by a signal, after its end", &life{reason: "guest-reset"}, kernel, OutcomeEnded, "guest-reset", "QEMU was ended by signal 9 (SIGKILL)"},
 	} {
-		got, message := c.life.ended(c.seen, false)
+		got, message := c.life.ended(c.seen, false, c.killed)
 		if got != c.want || !strings.Contains(message, c.says) {
 			t.Errorf("%s: %s, %q; want %s, and %q said", c.name, got, message, c.want, c.says)
 		}
