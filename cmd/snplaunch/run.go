@@ -19,7 +19,7 @@ import (
 	"github.com/snplaunch/snplaunch/launcher"
 )
 
-func runVerb(e *env, args []string) error {
+func runVerb(e *env, args []string) (err error) {
 	fs := e.flags("run", "[guest.yaml] [flags] [-- COMMAND…]\n\nLaunches a guest, has it attest, and compares what the firmware reports with what was computed. Parts that are not named come from the cache that `snplaunch setup` fills.")
 	gf := addGuestFlags(fs)
 	gf.addLaunchFlags(fs)
@@ -44,6 +44,15 @@ func runVerb(e *env, args []string) error {
 	file, command, err := parse(fs, args, 1)
 	if err != nil {
 		return err
+	}
+	var res *launcher.Result
+	if *asJSON {
+		// Who reads an object gets one, however early the run ends.
+		defer func() {
+			if err != nil && res == nil {
+				err = errors.Join(err, e.json(notLaunched(err)))
+			}
+		}()
 	}
 	if err := errors.Join(idPassword.check(), authorPassword.check()); err != nil {
 		return err
@@ -118,7 +127,6 @@ func runVerb(e *env, args []string) error {
 	// What a second signal asks for is an end at once: nothing is left to be put in
 	// order but QEMU, which ends with this process.
 	defer context.AfterFunc(e.ctx, func() { signal.Reset(os.Interrupt, syscall.SIGTERM, syscall.SIGHUP) })()
-	var res *launcher.Result
 	switch {
 	case *interactive:
 		res, err = runInteractive(e, g, o)
@@ -134,7 +142,7 @@ func runVerb(e *env, args []string) error {
 	if err != nil {
 		return err
 	}
-	if failed := runOutcome(res, false) != nil; *keep == "always" || *keep == "failed" && failed {
+	if failed := runOutcome(res, false) != nil || cf.checkRun(res) != nil; *keep == "always" || *keep == "failed" && failed {
 		e.keepArtefacts(res, *artefacts)
 	}
 	if *asJSON {
@@ -154,6 +162,22 @@ func runVerb(e *env, args []string) error {
 		return err
 	}
 	return evidence
+}
+
+// stopped is what run --json prints of a run that came to an end before it launched
+// anything. Its fields are those of launcher.Result.
+type stopped struct {
+	Verdict launcher.Verdict `json:"verdict"`
+	Outcome launcher.Outcome `json:"outcome"`
+	Error   struct {
+		Message string `json:"message"`
+	} `json:"error"`
+}
+
+func notLaunched(err error) *stopped {
+	s := &stopped{Verdict: "not-launched", Outcome: "not-launched"}
+	s.Error.Message = err.Error()
+	return s
 }
 
 // keptRuns is how many folders the state folder holds.
