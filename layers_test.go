@@ -14,7 +14,7 @@ import (
 // layers lists the folders from the bottom up: a package imports only from
 // folders before its own. See docs/design.md.
 var layers = []string{
-	"internal/suggest", "internal/shell", "internal/lacks", "internal/schematest", "snp", "internal/strictyaml", "qmp", "ovmf", "hashes", "vmsa", "idblock", "guest", "measure", "report",
+	"internal/suggest", "internal/shell", "internal/childgroup", "internal/lacks", "internal/schematest", "snp", "internal/strictyaml", "qmp", "ovmf", "hashes", "vmsa", "idblock", "guest", "measure", "report",
 	"sim/psp", "sim/kvm", "sim/supervise", "sim/guestdev",
 	"agent", "images", "diagnose", "host", "launcher", "e2e/results", "e2e/ci", "e2e", "cmd",
 }

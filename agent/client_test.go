@@ -68,7 +68,7 @@ func encode(t testing.TB, m Message) []byte {
 	return b.Bytes()
 }
 
-const helloJSON = `{"hello":{"protocol":2,"kernel":"6.12","agent":"2","device":"simulated","snp_active":false}}`
+const helloJSON = `{"hello":{"protocol":3,"kernel":"6.12","agent":"2","device":"simulated","snp_active":false}}`
 
 func reportOf(n int) Message { return Message{Report: &Report{Raw: make([]byte, n)}} }
 
@@ -243,7 +243,7 @@ func TestGuestError(t *testing.T) {
 }
 
 func TestHellosThatAreRefused(t *testing.T) {
-	notes := `{"hello":{"protocol":2,"kernel":"","agent":"","device":"none","snp_active":false,"notes":["` + strings.Repeat(`","`, 40) + `"]}}`
+	notes := `{"hello":{"protocol":3,"kernel":"","agent":"","device":"none","snp_active":false,"notes":["` + strings.Repeat(`","`, 40) + `"]}}`
 	for _, c := range []struct {
 		name, want string
 		send       []byte
@@ -256,7 +256,7 @@ func TestHellosThatAreRefused(t *testing.T) {
 		{"two members", "2 members", frame(`{"bye":{},"exit":{"code":1}}`)},
 		{"something after the object", "follows", frame(helloJSON + "1")},
 		{"no hello", "not hello", encode(t, reportOf(snp.ReportSize))},
-		{"another protocol", "protocol version 1", frame(strings.Replace(helloJSON, ":2,", ":1,", 1))},
+		{"another protocol", "protocol version 1", frame(strings.Replace(helloJSON, ":3,", ":1,", 1))},
 		{"an unknown device", "device", frame(strings.Replace(helloJSON, "simulated", "genuine", 1))},
 		{"too many notes", "notes", frame(notes)},
 	} {

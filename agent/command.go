@@ -17,6 +17,9 @@ type Command struct {
 	// Stdout and Stderr take what the command writes; nil drops it. A writer
 	// that fails does not stop the command; one that does not return holds it up.
 	Stdout, Stderr io.Writer
+	// Console gives the command the guest's console for its terminal, in the place of
+	// the three above, which must be nil.
+	Console bool
 }
 
 // Run has the guest run a command. Where ctx ends first, the command and what it
@@ -25,8 +28,11 @@ func (c *Client) Run(ctx context.Context, cmd Command) (Exit, error) {
 	if len(cmd.Args) == 0 {
 		return Exit{}, errors.New("there is no command to run in the guest")
 	}
+	if cmd.Console && (cmd.Stdin != nil || cmd.Stdout != nil || cmd.Stderr != nil) {
+		return Exit{}, errors.New("a command at the guest's console has no other streams")
+	}
 	var exit Exit
-	err := c.request(ctx, &Message{Run: &Run{Args: cmd.Args, Env: cmd.Env, Dir: cmd.Dir, Stdin: cmd.Stdin != nil}}, func() error {
+	err := c.request(ctx, &Message{Run: &Run{Args: cmd.Args, Env: cmd.Env, Dir: cmd.Dir, Stdin: cmd.Stdin != nil, Console: cmd.Console}}, func() error {
 		var err error
 		exit, err = c.converse(ctx, cmd)
 		return err

@@ -36,7 +36,7 @@ package agent
 const PortName = "org.snplaunch.agent.0"
 
 // Version is the version of the protocol, which Hello carries.
-const Version = 2
+const Version = 3
 
 // MaxFrame is the largest frame in bytes, without its length field.
 const MaxFrame = 1 << 20

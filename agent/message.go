@@ -75,6 +75,9 @@ type Run struct {
 	Dir string `json:"dir,omitempty"`
 	// Stdin announces data for the command to read; without it the command reads nothing.
 	Stdin bool `json:"stdin,omitempty"`
+	// Console gives the command the guest's console for its terminal: it reads from and
+	// writes to that, and leads a session there. Not with Stdin.
+	Console bool `json:"console,omitempty"`
 }
 
 // More says that the command's stdin has taken one piece.

@@ -238,6 +238,13 @@ func TestInteractive(t *testing.T) {
 	}
 	typed("echo $((40+2))-answers\r")
 	see("42-answers")
+	// Ctrl-C ends the program that runs there, not the shell, and does not reach us.
+	typed("echo $((1+1))-begins; sleep 1000; echo $((50+2))-answers\r")
+	see("2-begins")
+	for end := time.Now().Add(time.Minute); !strings.Contains(screen.String(), "52-answers") && time.Now().Before(end); time.Sleep(500 * time.Millisecond) {
+		typed("\x03") // again, where it came before the program was there
+	}
+	see("52-answers")
 	typed("\x1d?")
 	see("end the guest")
 	typed("\x1dq")

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // tree is a root folder: path to contents. A path that ends in a slash is a
@@ -171,6 +172,31 @@ var (
 	noASIDCPUID = fakeCPUID("AuthenticAMD", false, 1<<0|1<<1|1<<3|1<<4|1<<5, 0x4173, 509, 1)
 	naples      = fakeCPUID("AuthenticAMD", false, 1<<0|1<<1, 0x16f, 15, 1)
 )
+
+// A script in QEMU's place that waits for what it has started holds nobody up: neither who
+// asks it nor who waits for the same answer.
+func TestAskQEMUThatDoesNotAnswer(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "qemu")
+	if err := os.WriteFile(path, []byte("#!/bin/sh\nsleep 1000\necho late\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	answers := make(chan *QEMU, 2)
+	for range 2 {
+		go func() { answers <- AskQEMU(ctx, path) }()
+	}
+	for range 2 {
+		select {
+		case q := <-answers:
+			if q.Err == nil || !strings.Contains(q.Err.Error(), "did not answer") {
+				t.Errorf("%+v", q)
+			}
+		case <-time.After(30 * time.Second):
+			t.Fatal("it waits for the script's child")
+		}
+	}
+}
 
 func TestProbeMilan(t *testing.T) {
 	m := Probe(t.Context(), milan.host(t, milanCPUID))

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/snplaunch/snplaunch/internal/childgroup"
 	"github.com/snplaunch/snplaunch/internal/suggest"
 )
 
@@ -28,7 +29,10 @@ type QEMU struct {
 // long as the file is.
 var asked sync.Map
 
-type question struct{ answer func() *QEMU }
+type question struct {
+	answered chan struct{} // closed when answer is there
+	answer   *QEMU
+}
 
 type program struct {
 	path     string
@@ -43,19 +47,38 @@ func AskQEMU(ctx context.Context, path string) *QEMU {
 	if err != nil {
 		return &QEMU{Path: path, Err: err}
 	}
-	ask := &question{sync.OnceValue(func() *QEMU {
-		ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-		defer cancel()
-		out, err := exec.CommandContext(ctx, path, "-object", "sev-snp-guest,help").CombinedOutput()
-		return readProperties(path, string(out), err)
-	})}
 	key := program{path, st.Size(), st.ModTime()}
-	answer, _ := asked.LoadOrStore(key, ask)
-	q := answer.(*question).answer()
-	if q.Err != nil { // it may go better the next time
-		asked.CompareAndDelete(key, answer)
+	own := &question{answered: make(chan struct{})}
+	asker, others := asked.LoadOrStore(key, own)
+	if others {
+		q := asker.(*question)
+		select {
+		case <-q.answered:
+			return q.answer
+		case <-ctx.Done():
+			return &QEMU{Path: path, Err: fmt.Errorf("%s: it did not answer: %w", path, ctx.Err())}
+		}
 	}
-	return q
+	if own.answer = ask(ctx, path); own.answer.Err != nil { // it may go better the next time
+		asked.CompareAndDelete(key, own)
+	}
+	close(own.answered)
+	return own.answer
+}
+
+// askPatience is how long a program has to list the properties.
+const askPatience = 10 * time.Second
+
+func ask(ctx context.Context, path string) *QEMU {
+	ctx, cancel := context.WithTimeout(ctx, askPatience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, path, "-object", "sev-snp-guest,help")
+	childgroup.Of(cmd)
+	out, err := cmd.CombinedOutput()
+	if ctx.Err() != nil {
+		err = fmt.Errorf("it did not answer: %w", ctx.Err())
+	}
+	return readProperties(path, string(out), err)
 }
 
 // property is a line of -object …,help: "  kernel-hashes=<bool>   - text".

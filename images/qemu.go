@@ -7,6 +7,8 @@ import (
 	"regexp"
 	"strconv"
 	"time"
+
+	"github.com/snplaunch/snplaunch/internal/childgroup"
 )
 
 // qemuProgram is the name under which distributions install QEMU.
@@ -30,7 +32,12 @@ func findQEMU(ctx context.Context, name string) (QEMUInfo, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	out, err := exec.CommandContext(ctx, path, "--version").Output()
+	cmd := exec.CommandContext(ctx, path, "--version")
+	childgroup.Of(cmd)
+	out, err := cmd.Output()
+	if ctx.Err() != nil {
+		err = fmt.Errorf("it did not answer: %w", ctx.Err())
+	}
 	if err != nil {
 		return QEMUInfo{}, fmt.Errorf("QEMU %d or later is missing: %s does not tell its version: %w", minQEMU, path, withStderr(err))
 	}

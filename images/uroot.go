@@ -9,9 +9,10 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/u-root/mkuimage/cpio"
+
+	"github.com/snplaunch/snplaunch/internal/childgroup"
 )
 
 // urootCommands are the programs of u-root in the guest, as one binary; they
@@ -66,8 +67,7 @@ func (s *source) buildBusybox(ctx context.Context, out, tmp string) error {
 	cmd.Dir = s.dir
 	var said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &said
-	stopGroup(cmd)
-	cmd.WaitDelay = 5 * time.Second
+	childgroup.Of(cmd)
 	if err := cmd.Run(); err != nil {
 		if ctx.Err() != nil {
 			return ctx.Err()

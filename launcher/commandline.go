@@ -1,6 +1,10 @@
 package launcher
 
-import "github.com/snplaunch/snplaunch/guest"
+import (
+	"context"
+
+	"github.com/snplaunch/snplaunch/guest"
+)
 
 // CommandLine gives the QEMU command of a guest, to be pasted into a shell: the
 // guest starts at once and has its console on the terminal. It computes the
@@ -21,7 +25,7 @@ func CommandLine(g *guest.Guest, o Options) ([]string, error) {
 // prepared computes the digest and signs the ID block, and keeps no file open.
 func prepared(g *guest.Guest, o Options) (*run, error) {
 	r := &run{g: g, o: o, res: &Result{DurationMS: map[string]int64{}}}
-	if err := r.prepare(false); err != nil {
+	if err := r.prepare(context.Background(), false); err != nil {
 		return nil, err
 	}
 	return r, r.inputs.Close()

@@ -16,11 +16,10 @@ import (
 // preflight refuses a launch that cannot work, before QEMU is started: the error is a
 // *host.ObstacleError. What has no launch digest, or would not boot, was refused by
 // measuring.
-func (r *run) preflight() error {
+func (r *run) preflight(ctx context.Context) error {
 	if r.o.Force {
 		return nil
 	}
-	ctx := context.Background()
 	checks, err := r.launchChecks(ctx)
 	if err != nil {
 		return err

@@ -92,7 +92,7 @@ func TestPreflightForce(t *testing.T) {
 	g := guest.Default()
 	g.Policy = 0x10000
 	r := &run{g: &g, o: Options{Backend: BackendSim, Force: true}}
-	if err := r.preflight(); err != nil {
+	if err := r.preflight(t.Context()); err != nil {
 		t.Errorf("forced: %v", err)
 	}
 }

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/snplaunch/snplaunch/agent"
+	"github.com/snplaunch/snplaunch/internal/childgroup"
 	"github.com/snplaunch/snplaunch/qmp"
 	"github.com/snplaunch/snplaunch/sim/supervise"
 )
@@ -148,7 +149,8 @@ func startVM(name, path string, sim *supervise.Config, withSevGuest bool, serial
 	v.stderr.names = strings.NewReplacer(s.names...)
 	cmd.ExtraFiles = s.files
 	cmd.Stderr = v.stderr
-	cmd.WaitDelay = 2 * time.Second
+	// What stands for QEMU may be a script: what it starts ends with it.
+	childgroup.Of(cmd)
 	if sim != nil {
 		v.process, err = supervise.Start(cmd, *sim)
 	} else {
@@ -256,6 +258,9 @@ func (v *vm) ended(wait time.Duration) bool {
 // ending by SIGTERM.
 const politePatience = time.Second
 
+// screenPatience is how long what the guest wrote last is still read after QEMU's end.
+const screenPatience = 5 * time.Second
+
 // close ends QEMU and gives back everything that it had: politely, then firmly.
 func (v *vm) close() error {
 	var errs *multierror.Error
@@ -287,6 +292,9 @@ func (v *vm) close() error {
 			_ = c.Close() // the peer has gone: there is nothing left to lose
 		}
 	}
+	// QEMU's end of the console is gone with it. Should somebody still have it who has
+	// left its group, he is not waited for.
+	_ = v.console.SetReadDeadline(time.Now().Add(screenPatience))
 	v.screens.Wait()
 	_ = v.console.Close()
 	return errs.ErrorOrNil()
@@ -316,7 +324,9 @@ func startPlain(cmd *exec.Cmd) (*plainProcess, error) {
 			return
 		}
 		started <- nil
-		p.err = cmd.Wait()
+		if p.err = cmd.Wait(); errors.Is(p.err, exec.ErrWaitDelay) {
+			_ = childgroup.Kill(cmd) // whom it left behind: they have its stderr
+		}
 		close(p.done)
 	}()
 	if err := <-started; err != nil {
@@ -329,10 +339,12 @@ func (p *plainProcess) PID() int              { return p.cmd.Process.Pid }
 func (p *plainProcess) Done() <-chan struct{} { return p.done }
 func (p *plainProcess) Wait() error           { <-p.done; return p.err }
 func (p *plainProcess) Kill() error {
-	if err := p.cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		return err
+	select {
+	case <-p.done:
+		return nil
+	default:
+		return childgroup.Kill(p.cmd)
 	}
-	return nil
 }
 
 // tail keeps the last bytes that were written to it.

@@ -64,7 +64,7 @@ func Run(ctx context.Context, g *guest.Guest, o Options) (*Result, error) {
 
 // prepare does everything that needs no QEMU: validate, measure, sign. For a
 // launch the inputs are sealed first, so that what is hashed is what is launched.
-func (r *run) prepare(launch bool) error {
+func (r *run) prepare(ctx context.Context, launch bool) error {
 	since := time.Now()
 	if err := r.g.Validate(); err != nil {
 		return err
@@ -94,7 +94,7 @@ func (r *run) prepare(launch bool) error {
 		return err
 	}
 	if launch {
-		if err := r.preflight(); err != nil {
+		if err := r.preflight(ctx); err != nil {
 			inputs.Close()
 			return err
 		}

@@ -68,7 +68,7 @@ func Start(ctx context.Context, g *guest.Guest, o Options) (*Session, error) {
 	if g.HostDataSet {
 		r.res.HostData = &g.HostData
 	}
-	if err := r.prepare(true); err != nil {
+	if err := r.prepare(ctx, true); err != nil {
 		return nil, err
 	}
 	s := &Session{r: r, stopped: make(chan struct{})}

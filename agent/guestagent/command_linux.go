@@ -6,6 +6,8 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -105,6 +107,8 @@ func (s *session) start(r *agent.Run) (*running, error) {
 	}
 	c := &running{stdin: make(chan []byte, agent.Window), gone: make(chan struct{})}
 	var files, opened []*os.File
+	// A process group of its own can be killed as a whole.
+	attr := &syscall.SysProcAttr{Setpgid: true}
 	fail := func(err error) (*running, error) {
 		for _, f := range opened {
 			f.Close()
@@ -117,20 +121,32 @@ func (s *session) start(r *agent.Run) (*running, error) {
 		}
 		return pr, pw, err
 	}
-	if r.Stdin {
+	switch {
+	case r.Console && r.Stdin:
+		return nil, errors.New("the host asks for a command at the console that reads from the host")
+	case r.Console:
+		tty, err := openConsole("/sys", "/dev")
+		if err != nil {
+			return nil, fmt.Errorf("the guest's console: %w", err)
+		}
+		files, opened = []*os.File{tty, tty, tty}, []*os.File{tty}
+		// A session whose terminal it is has Ctrl-C and the like; its leader's process
+		// group is one of its own, too.
+		attr = &syscall.SysProcAttr{Setsid: true, Setctty: true, Ctty: 0}
+	case r.Stdin:
 		pr, pw, err := pipe()
 		if err != nil {
 			return fail(err)
 		}
 		files, c.writer = append(files, pr), pw
-	} else {
+	default:
 		null, err := os.Open(os.DevNull)
 		if err != nil {
 			return fail(err)
 		}
 		files, opened = append(files, null), append(opened, null)
 	}
-	for range 2 {
+	for len(files) < 3 {
 		pr, pw, err := pipe()
 		if err != nil {
 			return fail(err)
@@ -140,9 +156,8 @@ func (s *session) start(r *agent.Run) (*running, error) {
 	// A multi-call binary finds out what it was called by following argv[0] to
 	// itself, so a bare "sh" would not lead u-root's to its shell.
 	argv := append([]string{path}, r.Args[1:]...)
-	// A process group of its own can be killed as a whole.
 	c.proc, err = os.StartProcess(path, argv, &os.ProcAttr{
-		Dir: dir, Env: append(os.Environ(), r.Env...), Files: files, Sys: &syscall.SysProcAttr{Setpgid: true},
+		Dir: dir, Env: withEnv(os.Environ(), r.Env), Files: files, Sys: attr,
 	})
 	if err != nil {
 		return fail(fmt.Errorf("command %q: %w", r.Args[0], err))
@@ -157,6 +172,23 @@ func (s *session) start(r *agent.Run) (*running, error) {
 		c.copying.Go(func() { s.feed(c) })
 	}
 	return c, nil
+}
+
+// withEnv gives the environment with the host's in it, whose values stand in the place
+// of those of the same name: of two, a program may take either.
+func withEnv(own, host []string) []string {
+	at := map[string]int{}
+	var out []string
+	for _, v := range slices.Concat(own, host) {
+		name, _, _ := strings.Cut(v, "=")
+		if i, there := at[name]; there {
+			out[i] = v
+			continue
+		}
+		at[name] = len(out)
+		out = append(out, v)
+	}
+	return out
 }
 
 // kill ends the command and what it started in its process group.

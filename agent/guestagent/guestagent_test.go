@@ -121,6 +121,7 @@ func TestCommand(t *testing.T) {
 		{"both streams and the code", agent.Command{Args: []string{"sh", "-c", "echo out; echo err >&2; exit 7"}}, "out\n", "err\n", agent.Exit{Code: 7}},
 		{"a signal", agent.Command{Args: []string{"sh", "-c", "kill -9 $$"}}, "", "", agent.Exit{Signal: 9}},
 		{"environment and folder", agent.Command{Args: []string{"sh", "-c", "echo $X; pwd"}, Env: []string{"X=y"}, Dir: "/usr"}, "y\n/usr\n", "", agent.Exit{}},
+		{"an environment over the agent's own", agent.Command{Args: []string{"/usr/bin/env", "sh", "-c", `env | grep -c "^HOME="; echo $HOME $TERM`}, Env: []string{"HOME=/a", "TERM=b", "HOME=/c"}}, "1\n/c b\n", "", agent.Exit{}},
 		{"nothing to read", agent.Command{Args: []string{"cat"}}, "", "", agent.Exit{}},
 		{"something to read", agent.Command{Args: []string{"cat"}, Stdin: strings.NewReader(strings.Repeat("abc", 500000))}, strings.Repeat("abc", 500000), "", agent.Exit{}},
 		{"more to read than it wants", agent.Command{Args: []string{"head", "-c", "3"}, Stdin: strings.NewReader(strings.Repeat("abc", 500000))}, "abc", "", agent.Exit{}},

@@ -28,6 +28,8 @@ type guestFlags struct {
 	// noFirmware says that something else stands for the firmware, so that
 	// nothing is taken from the cache.
 	noFirmware bool
+	// timeout is what --timeout says of the whole run, 0 where it is not given.
+	timeout time.Duration
 	// note, where not nil, hears what a value stands for that does not say it itself.
 	note func(string)
 }
@@ -147,6 +149,7 @@ func (gf *guestFlags) addLaunchFlags(fs *flag.FlagSet) {
 		if err != nil || d <= 0 {
 			return fmt.Errorf("%q is not a time such as 90s or 5m", s)
 		}
+		gf.timeout = d
 		gf.changes = append(gf.changes, func(g *guest.Guest) { g.Timeout = d })
 		return nil
 	})

@@ -64,13 +64,13 @@ func runInteractive(e *env, g *guest.Guest, o launcher.Options) (*launcher.Resul
 	return res, err
 }
 
-// consoleCommand has the command, or a shell, read from and write to the console.
+// consoleCommand is the command, or a shell, at the console.
 func consoleCommand(g *guest.Guest) agent.Command {
-	script, args := `exec "$@" </dev/console >/dev/console 2>&1`, g.Command
+	args := g.Command
 	if len(args) == 0 {
 		args = []string{"/bin/sh"}
 	}
-	return agent.Command{Args: append([]string{"sh", "-c", script, "sh"}, args...), Env: g.Env}
+	return agent.Command{Args: args, Env: g.Env, Console: true}
 }
 
 // rawInput has a terminal pass every key on, unseen, at once. Its output stays as it

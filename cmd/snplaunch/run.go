@@ -79,7 +79,12 @@ func runVerb(e *env, args []string) (err error) {
 	if *hardware && chosen != launcher.BackendSNP {
 		return fmt.Errorf("--require-hardware: this machine would simulate the launch (%s)", reason)
 	}
-	found, err := images.Find(e.ctx, images.Options{QEMU: *qemu})
+	asking, cancel := e.ctx, context.CancelFunc(func() {})
+	if gf.timeout > 0 {
+		asking, cancel = context.WithTimeout(e.ctx, gf.timeout)
+	}
+	defer cancel()
+	found, err := images.Find(asking, images.Options{QEMU: *qemu})
 	if err != nil {
 		return err
 	}
@@ -87,7 +92,7 @@ func runVerb(e *env, args []string) (err error) {
 		return errors.New("there is no QEMU 10 or later here; run `snplaunch setup`, or name one with --qemu")
 	}
 	if *form == "" && !*force {
-		go host.AskQEMU(e.ctx, found.QEMU.Path) // its answer is there when the launch is looked at
+		go host.AskQEMU(asking, found.QEMU.Path) // its answer is there when the launch is looked at
 	}
 	gf.note = func(s string) { fmt.Fprintln(e.stderr, "snplaunch: note: "+s) }
 	g, err := gf.guest(e.ctx, file, true)

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -103,8 +104,12 @@ func parse(args []string) (options []string, command bool, rest []string) {
 	return options, command, args
 }
 
-// converse runs what is typed, line by line.
+// converse runs what is typed, line by line. Ctrl-C ends what runs, not the shell: a signal
+// that is taken, unlike one that is ignored, is not so for what the shell starts.
 func converse(r *interp.Runner, stdin io.Reader, stdout io.Writer) error {
+	interrupts := make(chan os.Signal, 1)
+	signal.Notify(interrupts, os.Interrupt)
+	defer signal.Stop(interrupts)
 	var last error
 	parser := syntax.NewParser()
 	fmt.Fprint(stdout, "$ ")

@@ -80,7 +80,9 @@ func Start(cmd *exec.Cmd, cfg Config) (*Process, error) {
 		p.loop = l
 		ours.add(cmd.Process.Pid)
 		started <- nil
-		p.err = cmd.Wait()
+		if p.err = cmd.Wait(); errors.Is(p.err, exec.ErrWaitDelay) && cmd.SysProcAttr.Setpgid {
+			_ = kill(cmd) // whom it left behind: they have its output
+		}
 		ours.remove(cmd.Process.Pid)
 		l.stop()
 		<-l.done
@@ -113,12 +115,26 @@ func onOtherThread(f func()) {
 // PID is the child's process id.
 func (p *Process) PID() int { return p.cmd.Process.Pid }
 
-// Kill ends the child at once; one that has ended already is no error.
+// Kill ends the child at once, and where it was started with a process group of its own
+// all that is in that; one that has ended already is no error.
 func (p *Process) Kill() error {
-	if err := p.cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		return err
+	select {
+	case <-p.done:
+		return nil
+	default:
+		return kill(p.cmd)
 	}
-	return nil
+}
+
+func kill(cmd *exec.Cmd) error {
+	err := cmd.Process.Kill()
+	if cmd.SysProcAttr.Setpgid {
+		err = unix.Kill(-cmd.Process.Pid, unix.SIGKILL)
+	}
+	if errors.Is(err, os.ErrProcessDone) || errors.Is(err, unix.ESRCH) {
+		return nil
+	}
+	return err
 }
 
 // Stats says what supervision has cost so far.
