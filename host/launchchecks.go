@@ -2,6 +2,7 @@ package host
 
 import (
 	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"path/filepath"
 	"regexp"
@@ -31,11 +32,16 @@ type Conditions struct {
 	QEMU *QEMU
 	// FreeMiB is the memory that the host can give, in MiB.
 	FreeMiB int
+	// CBitPos is the C-bit position that QEMU demands on this machine, where CBitPosKnown.
+	CBitPos      uint8
+	CBitPosKnown bool
+	// CBitPosFitted: the software SNP host puts another position right before QEMU starts.
+	CBitPosFitted bool
 }
 
 // Conditions are those of a launch on this machine's Secure Processor.
 func (m *Machine) Conditions() Conditions {
-	c := Conditions{KernelMajor: m.Kernel.Major, KernelMinor: m.Kernel.Minor, PolicyBits: m.Offers.PolicyBits, SMT: m.SMT, FreeMiB: m.FreeMiB}
+	c := Conditions{KernelMajor: m.Kernel.Major, KernelMinor: m.Kernel.Minor, PolicyBits: m.Offers.PolicyBits, SMT: m.SMT, FreeMiB: m.FreeMiB, CBitPos: m.CBitPos, CBitPosKnown: true}
 	if m.Platform.Known {
 		c.FirmwareAPI = m.Platform.API()
 	}
@@ -47,8 +53,8 @@ func (m *Machine) Conditions() Conditions {
 func CheckArguments(args []string, c Conditions) []Check {
 	l := readArguments(args)
 	checks := []Check{
-		l.checkObject(), l.checkAccelerator(), l.checkFirmware(), l.checkSMM(), l.checkIRQChip(), l.checkBackends(), l.checkModel(),
-		l.checkPolicy(), c.checkPolicyBits(l.policy), c.checkPolicyFirmware(l.policy), l.checkHostData(), l.checkIDBlock(), c.checkMemory(l.memoryMiB),
+		l.checkObject(), c.checkCBitPos(l), l.checkAccelerator(), l.checkVCPUs(), l.checkFirmware(), l.checkSMM(), l.checkIRQChip(), l.checkBackends(), l.checkModel(),
+		l.checkPolicy(), c.checkPolicyBits(l.policy), c.checkPolicyFirmware(l.policy), l.checkHostData(), l.checkIDBlock(), c.checkMemory(l.memory, l.memoryMiB),
 	}
 	checks = append(checks, c.QEMU.checks(l.properties)...)
 	for i := range checks {
@@ -66,14 +72,21 @@ type arguments struct {
 	machineOf  string // the machine type
 	accel      string
 	bios       string
+	kernel     string
+	initrd     string
+	vcpus      int    // that QEMU starts with; 0: not understood
+	maxVCPUs   int    // for which there is room
+	memory     string // as it is given; empty: it is not
 	flash      string // what makes a flash drive; empty: nothing does
 	cpu        string
 	irqchip    string
 	objects    map[string]string // ids of sev-snp-guest objects and their options
+	unread     string            // an -object that is no JSON object though it begins as one
 	backends   []string          // kinds of memory backends
 	memoryMiB  int
 	properties []string // of sev-snp-guest, that are used
 	values     map[string]string
+	common     map[string]string // of the object's base, that are used
 	policy     snp.GuestPolicy
 	policyErr  error
 }
@@ -93,8 +106,33 @@ func optionsOf(s string) (first string, options map[string]string) {
 	return first, options
 }
 
+// jsonOptions reads options in QEMU's other form, a JSON object; nil where it is none.
+// Numbers stay as they are written, and switches read as in the first form.
+func jsonOptions(s string) map[string]string {
+	var values map[string]any
+	d := json.NewDecoder(strings.NewReader(s))
+	d.UseNumber()
+	if d.Decode(&values) != nil {
+		return nil
+	}
+	options := map[string]string{}
+	for k, v := range values {
+		switch v := v.(type) {
+		case string:
+			options[k] = v
+		case bool:
+			if options[k] = "off"; v {
+				options[k] = "on"
+			}
+		case json.Number:
+			options[k] = v.String()
+		}
+	}
+	return options
+}
+
 func readArguments(args []string) *arguments {
-	l := &arguments{machine: map[string]string{}, objects: map[string]string{}, values: map[string]string{}, policy: snp.PolicyDefault}
+	l := &arguments{vcpus: 1, maxVCPUs: 1, memoryMiB: defaultMemoryMiB, machine: map[string]string{}, objects: map[string]string{}, values: map[string]string{}, policy: snp.PolicyDefault}
 	for i := 0; i < len(args); i++ {
 		flag := "-" + strings.TrimLeft(args[i], "-")
 		value := ""
@@ -102,6 +140,9 @@ func readArguments(args []string) *arguments {
 			value = args[i+1]
 		}
 		first, options := optionsOf(value)
+		if strings.HasPrefix(value, "{") {
+			first, options = "", jsonOptions(value)
+		}
 		switch flag {
 		case "-machine", "-M":
 			for k, v := range options {
@@ -122,6 +163,12 @@ func readArguments(args []string) *arguments {
 			continue
 		case "-bios":
 			l.bios = value
+		case "-kernel":
+			l.kernel = value
+		case "-initrd":
+			l.initrd = value
+		case "-smp":
+			l.vcpus, l.maxVCPUs = vcpusOf(first, options)
 		case "-drive":
 			if options["if"] == "pflash" {
 				l.flash = "-drive if=pflash"
@@ -131,8 +178,14 @@ func readArguments(args []string) *arguments {
 		case "-cpu":
 			l.cpu, _, _ = strings.Cut(value, ",")
 		case "-m":
-			l.memoryMiB = memoryOf(first, options["size"])
+			if l.memory = first; first == "" {
+				l.memory = options["size"]
+			}
+			l.memoryMiB = memoryOf(l.memory)
 		case "-object":
+			if options == nil {
+				l.unread = value
+			}
 			l.object(first, options)
 		default:
 			continue
@@ -174,19 +227,28 @@ func (l *arguments) object(kind string, options map[string]string) {
 		}
 	}
 	slices.Sort(l.properties)
+	l.common = map[string]string{}
+	for _, k := range ofCommon {
+		if v, ok := options[k]; ok {
+			l.common[k] = v
+		}
+	}
 	if v, ok := options["policy"]; ok {
 		l.policy, l.policyErr = snp.ParseGuestPolicy(v)
 	}
 }
 
+// defaultMemoryMiB is what QEMU gives a PC without -m (hw/i386/pc.c).
+const defaultMemoryMiB = 128
+
 // memoryOf reads -m: a number of MiB, or one with a unit; 0 where it is neither.
-func memoryOf(first, size string) int {
-	if first == "" {
-		first = size
+func memoryOf(size string) int {
+	if size == "" {
+		return defaultMemoryMiB
 	}
 	unit := 1.0
-	number := strings.TrimRight(first, "bBkKmMgGtT")
-	switch strings.ToUpper(strings.TrimPrefix(first, number)) {
+	number := strings.TrimRight(size, "bBkKmMgGtT")
+	switch strings.ToUpper(strings.TrimPrefix(size, number)) {
 	case "K", "KB":
 		unit = 1.0 / 1024
 	case "G", "GB":
@@ -208,6 +270,8 @@ func (l *arguments) checkObject() Check {
 		want, ok = l.machine["memory-encryption"], l.machine["memory-encryption"] != ""
 	}
 	switch {
+	case len(l.objects) == 0 && l.unread != "":
+		c.Verdict, c.Reason, c.Remedy = Obstacle, fmt.Sprintf("%.40s is not understood", l.unread), "write it as a JSON object, or as sev-snp-guest,id=sev0,…"
 	case len(l.objects) == 0:
 		c.Verdict, c.Reason, c.Remedy = Obstacle, "there is none, so this is no SNP launch", "add -object sev-snp-guest,id=sev0,cbitpos=…,reduced-phys-bits=1"
 	case !ok:
@@ -431,10 +495,13 @@ func (l *arguments) checkIDBlock() Check {
 	return c
 }
 
-func (c Conditions) checkMemory(mib int) Check {
+func (c Conditions) checkMemory(given string, mib int) Check {
 	k := Check{ID: "launch-memory", Name: "memory", Reason: fmt.Sprintf("%d MiB", mib)}
-	if mib == 0 {
-		k.Verdict, k.Reason = Unknown, "-m is not understood"
+	switch {
+	case given == "":
+		k.Reason = fmt.Sprintf("%d MiB, QEMU's own where no -m is given", mib)
+	case mib == 0:
+		k.Verdict, k.Reason = Unknown, fmt.Sprintf("-m %s is not understood", given)
 	}
 	if c.FreeMiB > 0 && mib > c.FreeMiB {
 		k.Verdict, k.Reason = Warning, fmt.Sprintf("%d MiB, and the host has %d MiB to give", mib, c.FreeMiB)

@@ -65,7 +65,7 @@ func TestCheckArguments(t *testing.T) {
 	other, otherAuth := signed(t, 0xb0000, false)
 	authored, authoredAuth := signed(t, 0x30000, true)
 	offers := &QEMU{Path: "qemu", HasObject: true, Properties: []string{"policy", "kernel-hashes", "host-data", "id-block", "id-auth", "author-key-enabled"}}
-	sound := Conditions{KernelMajor: 6, KernelMinor: 12, FirmwareAPI: 0x137, SMT: true, Sockets: 2, QEMU: offers, FreeMiB: 4096}
+	sound := Conditions{KernelMajor: 6, KernelMinor: 12, FirmwareAPI: 0x137, SMT: true, Sockets: 2, QEMU: offers, FreeMiB: 4096, CBitPos: 51, CBitPosKnown: true}
 	at := func(change func(*Conditions)) Conditions {
 		c := sound
 		change(&c)
@@ -87,7 +87,26 @@ func TestCheckArguments(t *testing.T) {
 		{"object not named", withArgument("-machine", "q35"), sound, "launch-object", Obstacle, "does not name it", "confidential-guest-support"},
 		{"another object named", withArgument("-machine", "q35,confidential-guest-support=sev1"), sound, "launch-object", Obstacle, `"sev1"`, "one id"},
 		{"older name", withArgument("-machine", "q35,memory-encryption=sev0"), sound, "launch-object", OK, "", ""},
-		{"JSON's name of the kind", withArgument("-object", "qom-type=sev-snp-guest,id=sev0"), sound, "launch-object", OK, "", ""},
+		{"JSON's name of the kind", withArgument("-object", "qom-type=sev-snp-guest,id=sev0,cbitpos=51,reduced-phys-bits=1"), sound, "launch-object", OK, "", ""},
+		{"object in JSON", withArgument("-object", `{"qom-type":"sev-snp-guest","id":"sev0","cbitpos":51,"reduced-phys-bits":1,"policy":196608,"kernel-hashes":true}`), sound, "launch-object", OK, "", ""},
+		{"policy in JSON", withArgument("-object", `{"qom-type":"sev-snp-guest","id":"sev0","cbitpos":51,"reduced-phys-bits":1,"policy":65536}`), sound, "launch-policy", Obstacle, "bit 17", "bit 17"},
+		{"author key in JSON", withArgument("-object", `{"qom-type":"sev-snp-guest","id":"sev0","cbitpos":51,"reduced-phys-bits":1,"author-key-enabled":true}`), sound, "launch-id-block", Warning, "does nothing", "drop it"},
+		{"JSON that is none", withArgument("-object", `{"qom-type":"sev-snp-guest"`), sound, "launch-object", Obstacle, "not understood", "JSON"},
+		{"C-bit", soundLaunch(), sound, "launch-cbitpos", OK, "51", ""},
+		{"C-bit in hexadecimal", withArgument("-object", "sev-snp-guest,id=sev0,cbitpos=0x33,reduced-phys-bits=1"), sound, "launch-cbitpos", OK, "51", ""},
+		{"C-bit of another machine", withArgument("-object", "sev-snp-guest,id=sev0,cbitpos=47,reduced-phys-bits=1"), sound, "launch-cbitpos", Obstacle, "47, and QEMU demands this machine's, which is 51", "cbitpos=51"},
+		{"C-bit in JSON", withArgument("-object", `{"qom-type":"sev-snp-guest","id":"sev0","cbitpos":47,"reduced-phys-bits":1}`), sound, "launch-cbitpos", Obstacle, "47", "cbitpos=51"},
+		{"no C-bit", withArgument("-object", "sev-snp-guest,id=sev0,reduced-phys-bits=1"), sound, "launch-cbitpos", Obstacle, "none", "cbitpos=51"},
+		{"C-bit in words", withArgument("-object", "sev-snp-guest,id=sev0,cbitpos=high,reduced-phys-bits=1"), sound, "launch-cbitpos", Obstacle, `"high"`, "cbitpos=51"},
+		{"C-bit, software host", withArgument("-object", "sev-snp-guest,id=sev0,cbitpos=47,reduced-phys-bits=1"), at(func(c *Conditions) { c.CBitPosFitted = true }), "launch-cbitpos", Warning, "47", "cbitpos=51"},
+		{"C-bit not known", withArgument("-object", "sev-snp-guest,id=sev0,cbitpos=47,reduced-phys-bits=1"), Conditions{}, "launch-cbitpos", OK, "47", ""},
+		{"no reduced-phys-bits", withArgument("-object", "sev-snp-guest,id=sev0,cbitpos=51"), sound, "launch-cbitpos", Obstacle, "reduced-phys-bits", "reduced-phys-bits=1"},
+		{"vCPUs", soundLaunch(), sound, "launch-vcpus", OK, "2", ""},
+		{"one vCPU", without("-smp"), sound, "launch-vcpus", OK, "1", ""},
+		{"vCPUs by name", withArgument("-smp", "cpus=4,maxcpus=4"), sound, "launch-vcpus", OK, "4", ""},
+		{"vCPUs by sockets", withArgument("-smp", "sockets=1,cores=2,threads=2"), sound, "launch-vcpus", OK, "4", ""},
+		{"room for more vCPUs", withArgument("-smp", "2,maxcpus=8"), sound, "launch-vcpus", Warning, "2 vCPUs, and room for 8", "drop maxcpus"},
+		{"vCPUs in words", withArgument("-smp", "two"), sound, "launch-vcpus", Unknown, "-smp", ""},
 		{"TCG", withArgument("-accel", "tcg"), sound, "launch-accel", Obstacle, "tcg", "-accel kvm"},
 		{"no accelerator", without("-accel"), sound, "launch-accel", Obstacle, "TCG", "-accel kvm"},
 		{"-enable-kvm", append(without("-accel"), "-enable-kvm"), sound, "launch-accel", OK, "kvm", ""},
@@ -140,6 +159,7 @@ func TestCheckArguments(t *testing.T) {
 
 		{"much memory", withArgument("-m", "8G"), sound, "launch-memory", Warning, "8192 MiB", "less memory"},
 		{"memory in words", withArgument("-m", "lots"), sound, "launch-memory", Unknown, "-m", ""},
+		{"no -m", without("-m"), sound, "launch-memory", OK, "128 MiB", ""},
 		{"memory with slots", withArgument("-m", "size=1024,slots=2,maxmem=4G"), sound, "launch-memory", OK, "1024 MiB", ""},
 
 		{"QEMU without the object", soundLaunch(), at(func(c *Conditions) { c.QEMU = &QEMU{Path: "qemu"} }), "launch-qemu", Obstacle, "does not know", "9.1"},
@@ -232,6 +252,7 @@ func TestAskQEMU(t *testing.T) {
 
 func FuzzCheckArguments(f *testing.F) {
 	f.Add(strings.Join(soundLaunch(), "\n"))
+	f.Add("-object\n{\"qom-type\":\"sev-snp-guest\",\"cbitpos\":[1]}\n-smp\n2,maxcpus=9,sockets=99999999999999999999\n-object\n{")
 	f.Add("-object\nsev-snp-guest,id=,policy=,id-block=,,,id-auth=\n-m\n1e400T\n-machine\n,=,")
 	f.Fuzz(func(t *testing.T, s string) {
 		for _, c := range CheckArguments(strings.Split(s, "\n"), Conditions{KernelMajor: 6, KernelMinor: 12, FirmwareAPI: 1, FreeMiB: 1}) {

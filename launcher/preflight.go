@@ -51,14 +51,46 @@ func (r *run) launchChecks(ctx context.Context) ([]host.Check, error) {
 		c.QEMU = host.AskQEMU(ctx, r.o.QEMU)
 	}
 	checks := host.CheckArguments(snpArguments(r.g, r.id, r.o.CBitPos, plumbing{}), c)
-	if k := r.inputs.Kernel; k.HasContents() {
-		kind, err := guest.KernelKindOf(k, k.Size)
-		if err != nil {
-			return nil, fmt.Errorf("kernel %s: %w", k.Path, err)
-		}
-		checks = append(checks, host.CheckKernel(kind, k.Size))
+	kernel, err := r.kernelChecks()
+	return append(checks, kernel...), err
+}
+
+// kernelChecks look at what the kernel's file is.
+func (r *run) kernelChecks() ([]host.Check, error) {
+	k := r.inputs.Kernel
+	if !k.HasContents() {
+		return nil, nil
 	}
-	return checks, nil
+	kind, err := guest.KernelKindOf(k, k.Size)
+	if err != nil {
+		return nil, fmt.Errorf("kernel %s: %w", k.Path, err)
+	}
+	return []host.Check{host.CheckKernel(kind, k.Size)}, nil
+}
+
+// fileChecks open and measure the guest's files. Where ok, both have come about, and the
+// inputs are the caller's to close.
+func (r *run) fileChecks() (checks []host.Check, ok bool) {
+	add := func(id, name string, err error) { checks = append(checks, checkOf(id, name, "is in order", err)) }
+	inputs, err := r.g.Open()
+	add("launch-files", "files", err)
+	if err != nil {
+		return checks, false
+	}
+	r.inputs = inputs
+	if r.measured, err = measure.MeasureWith(r.g, inputs, measure.Options{}); err != nil {
+		add(idOf(err), nameOf(idOf(err)), err)
+		inputs.Close()
+		return checks, false
+	}
+	found := map[string]error{}
+	for _, err := range r.measured.Obstacles {
+		found[idOf(err)] = errors.Join(found[idOf(err)], err)
+	}
+	for _, id := range measuredChecks {
+		add(id.id, id.name, found[id.id])
+	}
+	return checks, true
 }
 
 // conditions are those of the machine that the guest will meet.
@@ -98,30 +130,18 @@ func Preflight(ctx context.Context, g *guest.Guest, o Options) []host.Check {
 		add("launch-disks", "disks", checkDisks(g.Disks))
 	}
 	checks = append(checks, reachChecks(ctx, g)...)
-	inputs, err := g.Open()
-	add("launch-files", "files", err)
-	if err != nil {
+	more, ok := r.fileChecks()
+	checks = append(checks, more...)
+	if !ok {
 		return checks
 	}
-	defer inputs.Close()
-	r.inputs = inputs
-	if r.measured, err = measure.MeasureWith(g, inputs, measure.Options{}); err != nil {
-		add(idOf(err), nameOf(idOf(err)), err)
-		return checks
-	}
-	found := map[string]error{}
-	for _, err := range r.measured.Obstacles {
-		found[idOf(err)] = errors.Join(found[idOf(err)], err)
-	}
-	for _, id := range measuredChecks {
-		add(id.id, id.name, found[id.id])
-	}
+	defer r.inputs.Close()
 	r.id, err = makeIDBlock(g, r.measured.LaunchDigest, o)
 	if err != nil {
 		add("launch-id-block-files", "ID block's files", err)
 		return checks
 	}
-	more, err := r.launchChecks(ctx)
+	more, err = r.launchChecks(ctx)
 	if err != nil {
 		add("launch-files", "files", err)
 	}

@@ -48,8 +48,8 @@ func doctorVerb(e *env, args []string) error {
 	switch {
 	case len(command) > 0:
 		c := machine.Conditions()
-		c.QEMU = host.AskQEMU(e.ctx, command[0])
-		checks = append(checks, host.CheckArguments(command[1:], c)...)
+		c.CBitPosFitted = backend == host.Sim
+		checks = append(checks, launcher.PreflightCommand(e.ctx, command, c)...)
 	case len(file) > 0 || len(gf.given) > 0:
 		g, err := gf.guest(e.ctx, file, true)
 		if err != nil {
