@@ -126,6 +126,7 @@ func (d *digestFlags) run(e *env, files []string, asJSON bool) error {
 			bar.at(int(p.Tried), time.Now())
 		}
 	}
+	defer hold()() // it ends by itself, and says how far it came
 	a, err := solve.Solve(e.ctx, q, o)
 	bar.end()
 	if err != nil {

@@ -97,6 +97,7 @@ func (e *env) runMatrix(verb string, args []string) error {
 	o.Host, o.Tool = thisHost(p.machine), versionName()
 	o.Reproduce = reproduce(paths[0], *selection.backend)
 	o.Sink = newMatrixProgress(e)
+	defer hold()()
 	run, err := p.matrix.Run(e.ctx, p.plan, o)
 	if errors.Is(err, context.Canceled) {
 		return fmt.Errorf("interrupted; `snplaunch e2e %s %s --resume`, with the same flags, goes on", verb, paths[0])

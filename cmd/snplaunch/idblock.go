@@ -19,6 +19,7 @@ func writeTogether(files ...namedFile) error { return writeWithMode(0o644, files
 
 // writeWithMode is writeTogether for files of that mode.
 func writeWithMode(mode os.FileMode, files ...namedFile) error {
+	defer hold()()
 	var made []string
 	undo := func(err error) error {
 		for _, m := range made {

@@ -80,6 +80,7 @@ func (p *passwordFlags) read(e *env, prompt string) ([]byte, error) {
 // askTerminal reads a line without echo. It gives up when ctx ends, that is at
 // ^C, and leaves the terminal as it was.
 func askTerminal(ctx context.Context, tty *os.File, prompt string) ([]byte, error) {
+	defer hold()()
 	before, err := term.GetState(int(tty.Fd()))
 	if err != nil {
 		return nil, fmt.Errorf("asking for a password: %w", err)

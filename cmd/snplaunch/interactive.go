@@ -26,6 +26,7 @@ func runInteractive(e *env, g *guest.Guest, o launcher.Options) (*launcher.Resul
 	if !ok || !isTerminal(tty) {
 		return nil, usageError("run: --interactive needs a terminal on stdin")
 	}
+	defer hold()() // the terminal's settings
 	restore, err := rawInput(tty)
 	if err != nil {
 		return nil, err

@@ -6,11 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/snplaunch/snplaunch/host"
@@ -128,10 +126,13 @@ func runVerb(e *env, args []string) (err error) {
 		o.Stdout = e.stderr
 	}
 	talk := newConversation(e, !*quiet || *interactive, *verbose)
-	o.Progress, o.Began, o.Ended = talk.say, talk.began, talk.ended
-	// What a second signal asks for is an end at once: nothing is left to be put in
-	// order but QEMU, which ends with this process.
-	defer context.AfterFunc(e.ctx, func() { signal.Reset(os.Interrupt, syscall.SIGTERM, syscall.SIGHUP) })()
+	o.Progress, o.Ended = talk.say, talk.ended
+	// Before the launch keys and files are read; from there on there are QEMU, and what
+	// is kept of the run.
+	o.Began = func(stage string) {
+		hold()
+		talk.began(stage)
+	}
 	switch {
 	case *interactive:
 		res, err = runInteractive(e, g, o)

@@ -28,6 +28,7 @@ func setupVerb(e *env, args []string) error {
 		return err
 	}
 	o.Progress = func(s string) { fmt.Fprintln(e.stderr, "snplaunch: "+s) }
+	defer hold()()
 	set, err := images.Setup(e.ctx, o)
 	if err != nil {
 		return err

@@ -23,6 +23,7 @@ import (
 // that was meant for it is passed on. Once the command has ended, or when asked a
 // second time, each of them ends what is left.
 func supervised(path string, command []string, cfg supervise.Config) (status int, stats supervise.Stats, err error) {
+	defer hold()()
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGHUP)
 	defer signal.Stop(signals)
