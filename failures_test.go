@@ -94,17 +94,19 @@ func checkIDs(t *testing.T) map[string]bool {
 		ids[c.ID] = true
 	}
 	// Those that the launcher makes of errors stand in its source only.
-	f, err := parser.ParseFile(token.NewFileSet(), "launcher/preflight.go", nil, parser.SkipObjectResolution)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ast.Inspect(f, func(n ast.Node) bool {
-		if lit, ok := n.(*ast.BasicLit); ok && lit.Kind == token.STRING {
-			if s, err := strconv.Unquote(lit.Value); err == nil && strings.HasPrefix(s, "launch-") {
-				ids[s] = true
-			}
+	for _, path := range []string{"launcher/preflight.go", "launcher/preflightcommand.go", "launcher/reachable.go", "launcher/bootmemory.go"} {
+		f, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.SkipObjectResolution)
+		if err != nil {
+			t.Fatal(err)
 		}
-		return true
-	})
+		ast.Inspect(f, func(n ast.Node) bool {
+			if lit, ok := n.(*ast.BasicLit); ok && lit.Kind == token.STRING {
+				if s, err := strconv.Unquote(lit.Value); err == nil && strings.HasPrefix(s, "launch-") {
+					ids[s] = true
+				}
+			}
+			return true
+		})
+	}
 	return ids
 }

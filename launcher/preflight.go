@@ -55,7 +55,7 @@ func (r *run) launchChecks(ctx context.Context) ([]host.Check, error) {
 	return append(checks, kernel...), err
 }
 
-// kernelChecks look at what the kernel's file is.
+// kernelChecks look at what the kernel's file is, and whether it fits into memory.
 func (r *run) kernelChecks() ([]host.Check, error) {
 	k := r.inputs.Kernel
 	if !k.HasContents() {
@@ -65,7 +65,11 @@ func (r *run) kernelChecks() ([]host.Check, error) {
 	if err != nil {
 		return nil, fmt.Errorf("kernel %s: %w", k.Path, err)
 	}
-	return []host.Check{host.CheckKernel(kind, k.Size)}, nil
+	memory, err := r.checkBootMemory()
+	if err != nil {
+		return nil, fmt.Errorf("kernel %s: %w", k.Path, err)
+	}
+	return []host.Check{host.CheckKernel(kind, k.Size), memory}, nil
 }
 
 // fileChecks open and measure the guest's files. Where ok, both have come about, and the
