@@ -13,7 +13,7 @@ import (
 // dim gives a function that makes text less prominent: on a terminal, unless NO_COLOR
 // says otherwise (no-color.org).
 func (e *env) dim(w io.Writer) func(string) string {
-	if os.Getenv("NO_COLOR") != "" || !isTerminal(w) {
+	if os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb" || !isTerminal(w) {
 		return func(s string) string { return s }
 	}
 	return func(s string) string { return "\x1b[2m" + s + "\x1b[0m" }
@@ -29,7 +29,7 @@ type conversation struct {
 	mu    sync.Mutex
 	stage string
 	since time.Time
-	drawn bool
+	drawn string // the line that stands there
 	tick  *time.Ticker
 	quit  chan struct{}
 	done  sync.WaitGroup
@@ -37,16 +37,17 @@ type conversation struct {
 
 func newConversation(e *env, consoleShown, verbose bool) *conversation {
 	c := &conversation{w: e.stderr, verbose: verbose, quit: make(chan struct{})}
-	if c.moving = !consoleShown && isTerminal(e.stderr); c.moving {
+	if c.moving = !consoleShown && isTerminal(e.stderr) && os.Getenv("TERM") != "dumb"; c.moving {
 		c.tick = time.NewTicker(progressEvery)
 		c.done.Go(c.move)
 	}
 	return c
 }
 
-// stageWords say what is being done in a stage.
+// stageWords say what is being done in a stage. While the guest's command runs the terminal
+// is the command's, which writes to it as it likes.
 var stageWords = map[string]string{
-	"launch": "launching", "boot": "booting the guest", "attest": "waiting for the report", "command": "running the command",
+	"launch": "launching", "boot": "booting the guest", "attest": "waiting for the report",
 }
 
 func (c *conversation) move() {
@@ -55,21 +56,32 @@ func (c *conversation) move() {
 		case <-c.quit:
 			return
 		case now := <-c.tick.C:
-			c.mu.Lock()
-			if took := now.Sub(c.since); c.stage != "" && took > progressAfter {
-				fmt.Fprintf(c.w, "\r\x1b[K%s… %.0f s", stageWords[c.stage], took.Seconds())
-				c.drawn = true
-			}
-			c.mu.Unlock()
+			c.draw(now)
 		}
+	}
+}
+
+// draw shows the moving line, where there is one and it is another than the one that
+// stands there.
+func (c *conversation) draw(now time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	took := now.Sub(c.since)
+	words := stageWords[c.stage]
+	if words == "" || took <= progressAfter {
+		return
+	}
+	if line := fmt.Sprintf("%s… %.0f s", words, took.Seconds()); line != c.drawn {
+		fmt.Fprint(c.w, "\r\x1b[K"+line)
+		c.drawn = line
 	}
 }
 
 // clear takes the moving line away; the lock is held.
 func (c *conversation) clear() {
-	if c.drawn {
+	if c.drawn != "" {
 		fmt.Fprint(c.w, "\r\x1b[K")
-		c.drawn = false
+		c.drawn = ""
 	}
 }
 
@@ -83,6 +95,7 @@ func (c *conversation) say(s string) {
 func (c *conversation) began(stage string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.clear()
 	c.stage, c.since = stage, time.Now()
 }
 
