@@ -23,3 +23,11 @@ func TestFold(t *testing.T) {
 		}
 	}
 }
+
+// Where the evidence cannot go is told before anything is launched.
+func TestBundleWithoutAFolder(t *testing.T) {
+	path := t.TempDir() + "/missing/evidence"
+	if _, stderr, code := program("run", "--bundle", path); code != exitUsage || !strings.Contains(stderr, "there is no folder") {
+		t.Errorf("%d, %s", code, stderr)
+	}
+}

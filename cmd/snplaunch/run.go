@@ -67,6 +67,12 @@ func runVerb(e *env, args []string) (err error) {
 	if *interactive && (*asJSON || *timestamps || *quiet) {
 		return usageError("run: --interactive shows the guest's console as it is, so it goes with none of --json, --quiet, --timestamps")
 	}
+	if *bundleFile != "" {
+		dir := filepath.Dir(*bundleFile)
+		if st, err := os.Stat(dir); err != nil || !st.IsDir() {
+			return usageError("--bundle %s: there is no folder %s (make it first)", *bundleFile, dir)
+		}
+	}
 	machine := host.Probe(e.ctx, host.Root{})
 	chosen, reason, err := host.Choose(*backend, machine)
 	// A command can be printed for another machine than this one.
