@@ -48,7 +48,7 @@ func agrees(ctx context.Context, c *qmp.Client, g *guest.Guest) error {
 			return &disagreement{fmt.Sprintf("the signature of vCPU %d", cpu.Index), fmt.Sprintf("0x%x", got), fmt.Sprintf("0x%x, that of %s", sig, g.CPU)}
 		}
 	}
-	return nil
+	return modelAgrees(ctx, c, g, sig)
 }
 
 // sevAgrees holds query-sev against g.
