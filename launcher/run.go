@@ -26,6 +26,7 @@ var errQEMUEnded = errors.New("QEMU ended")
 type run struct {
 	g        *guest.Guest
 	o        Options
+	stage    string          // that began last; empty before the first
 	inputs   *guest.Inputs   // sealed, as they were measured
 	launched given           // what A is given
 	booted   given           // what B is given

@@ -54,17 +54,19 @@ func Start(ctx context.Context, g *guest.Guest, o Options) (*Session, error) {
 		o.Progress = func(string) {}
 	}
 	began, stage := o.Began, o.Hooks.Stage
+	r := &run{}
 	o.Began = func(name string) {
+		r.stage = name
 		for _, f := range []func(string){began, stage} {
 			if f != nil {
 				f(name)
 			}
 		}
 	}
-	r := &run{g: g, o: o, res: &Result{
+	r.g, r.o, r.res = g, o, &Result{
 		Backend: o.Backend, Simulated: o.Backend == BackendSim, VCPUs: g.VCPUs, CPU: g.CPU,
 		Policy: g.Policy.Describe(), DurationMS: map[string]int64{}, guest: g, started: time.Now(), ended: o.Ended,
-	}}
+	}
 	if g.HostDataSet {
 		r.res.HostData = &g.HostData
 	}
@@ -76,7 +78,7 @@ func Start(ctx context.Context, g *guest.Guest, o Options) (*Session, error) {
 	err := s.launchAndBoot(ctx)
 	switch {
 	case errors.Is(ctx.Err(), context.Canceled):
-		err = fmt.Errorf("interrupted: %w", context.Canceled)
+		err = &interrupted{r.stage}
 	case err != nil && r.res.Verdict == "" && errors.Is(err, context.DeadlineExceeded):
 		s.timedOut(ctx, err)
 		err = nil
@@ -104,6 +106,19 @@ func (s *Session) launchAndBoot(ctx context.Context) error {
 	return s.boot(ctx)
 }
 
+// interrupted is the end of a run that its caller did not want any more.
+type interrupted struct{ stage string }
+
+func (e *interrupted) Error() string {
+	if e.stage == "" {
+		return "interrupted"
+	}
+	return "interrupted in stage " + e.stage
+}
+
+// Is makes it what a context that is cancelled gives.
+func (e *interrupted) Is(target error) bool { return target == context.Canceled }
+
 // late is a stage that took longer than the description gives it.
 type late struct {
 	stage string
@@ -129,8 +144,11 @@ func (s *Session) timedOut(ctx context.Context, err error) {
 	res := s.r.res
 	advice := "look at the guest's console; a slow machine needs a longer --timeout"
 	end, _ := ctx.Deadline()
-	took := fmt.Sprintf("the run took longer than %s", end.Sub(res.started).Round(100*time.Millisecond))
-	last := fmt.Sprintf(" (%v)", err)
+	took := fmt.Sprintf("the run took longer than %s", end.Sub(res.started).Round(time.Millisecond))
+	last := ""
+	if s.r.stage != "" {
+		last = fmt.Sprintf("; it ended in stage %s", s.r.stage)
+	}
 	var l *late
 	if errors.As(err, &l) {
 		took, last, advice = l.Error(), "", "look at the guest's console; a slow machine needs a longer timeouts."+l.stage

@@ -25,7 +25,7 @@ func (s *Session) work(ctx context.Context) {
 	switch {
 	case err == nil:
 	case errors.Is(ctx.Err(), context.Canceled):
-		s.err = fmt.Errorf("interrupted: %w", context.Canceled)
+		s.err = &interrupted{s.r.stage}
 	case errors.Is(err, context.DeadlineExceeded):
 		s.timedOut(ctx, err)
 	case s.r.res.Error == nil: // it attested, and then something could not be done

@@ -60,7 +60,7 @@ func runInteractive(e *env, g *guest.Guest, o launcher.Options) (*launcher.Resul
 	case left && res == nil:
 		return nil, &exitError{exitNo, errLeft}
 	case !left && e.ctx.Err() != nil:
-		return nil, fmt.Errorf("interrupted: %w", context.Canceled)
+		return nil, errors.New("interrupted")
 	}
 	return res, err
 }
