@@ -26,19 +26,20 @@ type attempt struct {
 	mayRepeat bool
 	err       error // the run was interrupted, or cannot go on
 
-	qemu      string
 	inputs    []results.Input
 	res       *launcher.Result // nil: nothing was launched
 	steps     []results.Step
 	took      time.Duration
 	artefacts string // relative to the file of results
 	simulated bool
+
+	stdout, stderr limited // of the guest's command, where there are no steps
 }
 
 // into puts an attempt into its cell.
 func (a *attempt) into(c *results.Cell) {
 	c.Status, c.Message, c.Advice = a.status, a.message, a.advice
-	c.QEMU, c.Inputs, c.Steps, c.Artefacts, c.DurationMS, c.Simulated = a.qemu, a.inputs, a.steps, a.artefacts, a.took.Milliseconds(), a.simulated
+	c.QEMU, c.Inputs, c.Steps, c.Artefacts, c.DurationMS, c.Simulated = "", a.inputs, a.steps, a.artefacts, a.took.Milliseconds(), a.simulated
 	c.Stages = nil
 	c.Verdict, c.Outcome, c.Computed, c.Launched, c.Reported, c.FWError, c.FWStatus, c.Diagnosis = "", "", nil, nil, nil, 0, "", ""
 	res := a.res
@@ -81,12 +82,13 @@ func (r *runner) attempt(ctx context.Context, c *Cell, n int, say func(string)) 
 	o.NoDiagnosis = o.NoDiagnosis || !c.Expect.isGood() // what was made wrong is known
 	// What is to be refused later must not be refused before.
 	o.Force = o.Force || !c.Expect.isGood() && c.Expect.kind != expectRefused
-	if o.QEMU == "" || c.setting.qemu != "" {
-		if o.QEMU, err = r.parts.qemu(c.setting.qemu); err != nil {
-			return fails(results.Errored, "%v", err)
-		}
+	word := o.QEMU
+	if word == "" || c.setting.qemu != "" {
+		word = c.setting.qemu
 	}
-	a.qemu = o.QEMU
+	if o.QEMU, err = r.parts.qemu(word); err != nil {
+		return fails(results.Errored, "%v", err)
+	}
 	if a.inputs, err = r.sums.inputs(g, o.QEMU); err != nil {
 		return fails(results.Errored, "%v", err)
 	}
@@ -120,6 +122,7 @@ func (r *runner) attempt(ctx context.Context, c *Cell, n int, say func(string)) 
 	case c.Tamper != nil && c.Tamper.Name == tamperReplayed:
 		a.res, err = attestTwice(ctx, g, o, budget)
 	default:
+		o.Stdout, o.Stderr = &a.stdout, &a.stderr
 		a.res, err = launcher.Run(ctx, g, o)
 	}
 	if ctx.Err() != nil {
@@ -130,6 +133,9 @@ func (r *runner) attempt(ctx context.Context, c *Cell, n int, say func(string)) 
 		a.message = c.Expect.Judge(a.res, err)
 	}
 	if a.message != "" {
+		if a.res != nil && a.res.GuestExit != nil && len(c.Group.Steps) == 0 {
+			a.message += lastLine(&a.stderr)
+		}
 		a.status = results.Failed
 		a.mayRepeat = c.Tamper == nil && c.Expect.isGood() && transient(a.res, err)
 		if a.res != nil && a.res.Error != nil {
@@ -243,6 +249,14 @@ func (r *runner) keep(c *Cell, a *attempt, parent, name string) {
 			break
 		}
 		a.artefacts = filepath.Join(filepath.Base(parent), name)
+		for stream, said := range map[string]*limited{"command.stdout": &a.stdout, "command.stderr": &a.stderr} {
+			if said.Len() == 0 {
+				continue
+			}
+			if err := os.WriteFile(filepath.Join(dir, stream), said.Bytes(), 0o600); err != nil {
+				a.message = strings.TrimPrefix(a.message+"; "+err.Error(), "; ")
+			}
+		}
 	}
 	if r.o.Evidence == "" || a.status != results.Passed || c.Tamper != nil || c.Depth() != results.Full || a.res == nil {
 		return

@@ -128,8 +128,8 @@ func (g *Group) cells(backend string) ([]*Cell, error) {
 	if len(out) == 0 {
 		return nil, fmt.Errorf("it has no cells: all are excluded")
 	}
-	for t, w := range why {
-		if !fitted[t] && t.Name != tamperFlipped {
+	for _, t := range g.Tampers {
+		if w := why[t]; w != "" && !fitted[t] && t.Name != tamperFlipped {
 			return nil, fmt.Errorf("tamper %s fits none of its cells: %s", t.Name, w)
 		}
 	}

@@ -3,6 +3,7 @@ package e2e
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"regexp"
 	"slices"
 	"strings"
@@ -177,6 +178,9 @@ func (e *Expect) Judge(res *launcher.Result, err error) string {
 		if e.kind != expectRefused {
 			return "it was not launched: " + err.Error()
 		}
+		if e.arg == "" && errors.Is(err, fs.ErrNotExist) {
+			return "it could not be tried: " + err.Error()
+		}
 		return e.says(err.Error())
 	}
 	if e.digest != nil && res.Computed != *e.digest {
@@ -210,6 +214,9 @@ func (e *Expect) Judge(res *launcher.Result, err error) string {
 	case expectFails:
 		if res.Verdict != launcher.VerdictLaunchFailed || res.Error == nil {
 			return wrong
+		}
+		if e.arg == "" && res.Error.Command == "" && res.Error.FWStatus == "" {
+			return wrong + " (neither KVM nor the firmware refused anything; to expect it all the same, write what is said)"
 		}
 		for _, w := range strings.Fields(e.arg) {
 			if w != res.Error.Command && w != res.Error.FWStatus {

@@ -303,6 +303,9 @@ func (f *form) firmwareValue(n *yaml.Node) (Value, error) {
 
 func (f *form) qemuValue(n *yaml.Node) (Value, error) {
 	label, word, path, err := f.fileValue(n, qemuInstalled, qemuNext)
+	if err == nil && path != "" && !filepath.IsAbs(path) {
+		path = "." + string(filepath.Separator) + path // a path in the matrix is never a name in PATH
+	}
 	return Value{label, func(s *setting) {
 		if s.qemu = word; word == "" {
 			s.qemu = path

@@ -3,6 +3,9 @@ package e2e
 import (
 	"context"
 	"errors"
+	"fmt"
+	"os/exec"
+	"path/filepath"
 	"sync"
 
 	"github.com/snplaunch/snplaunch/guest"
@@ -56,12 +59,26 @@ func (p *parts) qemu(word string) (string, error) {
 		}
 		return set.QEMUNext.Path, nil
 	}
-	return word, nil
+	return absolute(word)
+}
+
+// absolute is what a QEMU's path or name stands for, so that the file whose hash is in
+// the results is the one that is started: a path without a slash would be looked for
+// in PATH only then.
+func absolute(qemu string) (string, error) {
+	path, err := exec.LookPath(qemu)
+	switch {
+	case errors.Is(err, exec.ErrNotFound):
+		return "", fmt.Errorf("there is no program %s (give the path of a qemu-system-x86_64)", qemu)
+	case err != nil:
+		return "", fmt.Errorf("qemu: %w", err)
+	}
+	return filepath.Abs(path)
 }
 
 // fill gives a guest the files that it does not name.
 func (p *parts) fill(g *guest.Guest, firmware string, want Parts) error {
-	noKernel := !g.HasKernel() && g.Initrd == ""
+	noKernel := !g.HasKernel()
 	if want == PartsNone || firmware == "" && g.Firmware != "" && (!noKernel || want == PartsFirmware) {
 		return nil
 	}

@@ -175,6 +175,12 @@ func (r *runner) sameAs(run *results.Run, p *Plan) error {
 // putAside makes room for a new file of results.
 func (r *runner) putAside() error {
 	path := r.o.Results
+	if st, err := os.Stat(path); err == nil && !st.Mode().IsRegular() {
+		return fmt.Errorf("%s is no file of results (name another with --results)", path)
+	}
+	if err := results.Idle(path); err != nil {
+		return err
+	}
 	run, err := results.ReadFile(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):

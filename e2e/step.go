@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -169,11 +170,19 @@ func collectedName(s string) error {
 	return nil
 }
 
-// node reads what a step expects: of a launch a line as of a cell, of others a mapping.
+// node reads what a step expects: of a launch what a cell can, of others a mapping.
 func (e *stepExpect) node(f *form, n *yaml.Node) error {
-	if n.Kind == yaml.ScalarNode {
+	// A mapping with a key of a command's is one; another may be a launch's.
+	command := false
+	for i := 0; n.Kind == yaml.MappingNode && i < len(n.Content); i += 2 {
+		command = command || slices.Contains([]string{"exit", "output", "not"}, n.Content[i].Value)
+	}
+	if !command {
 		e.launch = &Expect{}
-		return e.launch.node(n)
+		if err := e.launch.node(n); err == nil || n.Kind != yaml.MappingNode {
+			return err
+		}
+		e.launch = nil
 	}
 	pattern := func(k string, into **regexp.Regexp) strictyaml.Field {
 		return strictyaml.Value(k, nil, func(v string) (err error) {

@@ -93,6 +93,9 @@ func (x *stepRun) step(ctx context.Context, i int, s *Step) (message, output str
 		ctx, cancel = context.WithTimeout(ctx, s.Limit)
 		defer cancel()
 	}
+	if x.session == nil && slices.Contains([]string{stepAttest, stepGuest, stepPut, stepFetch}, s.action) {
+		return "no guest runs, as the launch before did not go well", ""
+	}
 	var err error
 	switch s.action {
 	case stepLaunch:

@@ -142,7 +142,7 @@ func within(ctx context.Context, stage string, limit time.Duration) (context.Con
 // where err is a late by that.
 func (s *Session) timedOut(ctx context.Context, err error) {
 	res := s.r.res
-	advice := "look at the guest's console; a slow machine needs a longer --timeout"
+	advice := "look at the guest's console; a slow machine needs more time (--timeout; --budget of e2e run)"
 	end, _ := ctx.Deadline()
 	took := fmt.Sprintf("the run took longer than %s", end.Sub(res.started).Round(time.Millisecond))
 	last := ""

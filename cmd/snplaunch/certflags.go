@@ -140,3 +140,21 @@ func (v *verified) print(w io.Writer) {
 		fmt.Fprintf(w, "revocation: not checked: %s\n", v.found.NoList)
 	}
 }
+
+// words are the flags as they were given.
+func (c *certFlags) words() []string {
+	var words []string
+	for _, p := range c.paths {
+		words = append(words, "--certs", p)
+	}
+	for _, l := range c.lists {
+		words = append(words, "--crl", l)
+	}
+	if c.offline {
+		words = append(words, "--offline")
+	}
+	if c.product != "" {
+		words = append(words, "--product", c.product)
+	}
+	return words
+}

@@ -170,13 +170,15 @@ func (p *planned) text(e *env) error {
 	return nil
 }
 
-// reproduce gives the command that runs one cell of a matrix again.
-func reproduce(matrix, backend string) func(string) string {
+// reproduce gives the command that runs one cell of a matrix again. flags are those of
+// the run that what becomes of a cell depends on.
+func reproduce(matrix, backend string, flags ...string) func(string) string {
 	return func(id string) string {
 		words := []string{"snplaunch", "e2e", "run", matrix, "--cell", id, "--keep", "always", "--results", "again.results.jsonl"}
 		if backend != "auto" {
 			words = append(words, "--backend", backend)
 		}
+		words = append(words, flags...)
 		return shell.Quote(words...)
 	}
 }

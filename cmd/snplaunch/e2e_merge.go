@@ -22,6 +22,10 @@ func e2eMerge(e *env, args []string) error {
 		return usageError("e2e merge: name the file to write and those to read: snplaunch e2e merge all.jsonl shard-*.jsonl")
 	}
 	out := paths[0]
+	// A forgotten OUT must not cost the results of a shard.
+	if there, err := results.ReadFile(out); err == nil && there.Header.Shard != "" {
+		return usageError("e2e merge: %s holds the results of shard %s, and would be written over; name the file to write first: snplaunch e2e merge all.jsonl shard-*.jsonl", out, there.Header.Shard)
+	}
 	var runs []*results.Run
 	for _, p := range paths[1:] {
 		run, err := e.readResults(p)

@@ -68,6 +68,16 @@ func TestE2EMerge(t *testing.T) {
 	if _, _, code := program(append(args, "--partial")...); code != exitNo {
 		t.Errorf("--partial: exit code %d, want 1", code)
 	}
+
+	// Who forgets OUT loses no shard.
+	before, err := os.ReadFile(killed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, stderr, code = program("e2e", "merge", "--partial", killed, out)
+	if after, err := os.ReadFile(killed); code != exitUsage || err != nil || !bytes.Equal(before, after) || !strings.Contains(stderr, "name the file to write first") {
+		t.Errorf("exit code %d, %v, %s", code, err, stderr)
+	}
 	if merged, err = results.ReadFile(out); err != nil || len(merged.NotRun()) != 1 {
 		t.Errorf("--partial leaves %v, %v", merged.NotRun(), err)
 	}

@@ -95,7 +95,14 @@ func (e *env) runMatrix(verb string, args []string) error {
 	}
 	o.Launch = launcher.Options{QEMU: *qemu, CBitPos: int(host.CBitPos()), DataDir: data, Conditions: p.machine.Conditions(), Certs: finder, Tool: "snplaunch " + versionName()}
 	o.Host, o.Tool = thisHost(p.machine), versionName()
-	o.Reproduce = reproduce(paths[0], *selection.backend)
+	again := cf.words()
+	if *qemu != "" {
+		again = append(again, "--qemu", *qemu)
+	}
+	if o.Budget > 0 {
+		again = append(again, "--budget", o.Budget.String())
+	}
+	o.Reproduce = reproduce(paths[0], *selection.backend, again...)
 	o.Sink = newMatrixProgress(e)
 	defer hold()()
 	run, err := p.matrix.Run(e.ctx, p.plan, o)

@@ -157,9 +157,9 @@ func TestPodRunsItsShard(t *testing.T) {
 		command[i] = strings.ReplaceAll(command[i], "$$", "$")
 	}
 	cmd := exec.Command(command[0], command[1:]...)
-	cmd.Env = []string{"JOB_COMPLETION_INDEX=4", "PATH=" + dir}
+	cmd.Env = []string{"JOB_COMPLETION_INDEX=4", "JOB_NAME=snplaunch-smoke-x7k2p", "PATH=" + dir}
 	out, err := cmd.CombinedOutput()
-	if want := "e2e|run|it's a $(matrix).yaml|--shard|5/8|--results|/results/shard-5.jsonl|--backend|snp|--filter|^boot/.*$(x)|a b$|--resume|"; err != nil || string(out) != want {
+	if want := "e2e|run|it's a $(matrix).yaml|--shard|5/8|--results|/results/snplaunch-smoke-x7k2p/shard-5.jsonl|--backend|snp|--filter|^boot/.*$(x)|a b$|--resume|"; err != nil || string(out) != want {
 		t.Errorf("runs %q (%v), want %q", out, err, want)
 	}
 }

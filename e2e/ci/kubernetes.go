@@ -65,9 +65,23 @@ type k8sContainer struct {
 	Name            string        `yaml:"name"`
 	Image           string        `yaml:"image"`
 	Command         []string      `yaml:"command"`
+	Env             []k8sEnv      `yaml:"env,omitempty"`
 	Resources       *k8sResources `yaml:"resources,omitempty"`
 	SecurityContext *k8sSecurity  `yaml:"securityContext,omitempty"`
 	VolumeMounts    []k8sMount    `yaml:"volumeMounts"`
+}
+
+type k8sEnv struct {
+	Name      string     `yaml:"name"`
+	ValueFrom k8sEnvFrom `yaml:"valueFrom"`
+}
+
+type k8sEnvFrom struct {
+	FieldRef k8sFieldRef `yaml:"fieldRef"`
+}
+
+type k8sFieldRef struct {
+	FieldPath string `yaml:"fieldPath"`
 }
 
 type k8sResources struct {
@@ -136,9 +150,11 @@ func kubernetes(w io.Writer, p Plan, o Options) error {
 	c := k8sContainer{
 		Name: "e2e", Image: o.Image,
 		// Indices of a Job begin with 0, shards with 1. --resume takes up what an
-		// evicted pod has left.
+		// evicted pod has left; a folder of each Job's own keeps it from taking another
+		// Job's results for this one's.
 		Command: []string{"/bin/sh", "-ec", "n=$((JOB_COMPLETION_INDEX + 1))\nexec " +
-			p.run("$n", `"`+resultsMount+`/shard-$n.jsonl"`, "--resume")},
+			p.run("$n", `"`+resultsMount+`/$JOB_NAME/shard-$n.jsonl"`, "--resume")},
+		Env:          []k8sEnv{{"JOB_NAME", k8sEnvFrom{k8sFieldRef{"metadata.labels['batch.kubernetes.io/job-name']"}}}},
 		VolumeMounts: []k8sMount{{"results", resultsMount}},
 	}
 	pod := k8sPod{RestartPolicy: "Never", Volumes: []k8sVolume{{Name: "results", PersistentVolumeClaim: &k8sClaim{o.Claim}}}}
@@ -167,7 +183,7 @@ func kubernetes(w io.Writer, p Plan, o Options) error {
 		}
 	}
 	pod.NodeSelector, pod.Containers = maps.Clone(selector), []k8sContainer{c}
-	return encode(w, comment(p, "Job of Kubernetes")+fmt.Sprintf("# Submit it with `kubectl create -f`; then merge the files in the claim %s.\n", o.Claim), k8sJob{
+	return encode(w, comment(p, "Job of Kubernetes")+fmt.Sprintf("# Submit it with `kubectl create -f`; then merge the files in the folder of the Job's name in the claim %s.\n", o.Claim), k8sJob{
 		APIVersion: "batch/v1", Kind: "Job",
 		Metadata: k8sMeta{GenerateName: strings.Trim("snplaunch-"+matrix, "-") + "-", Labels: labels},
 		Spec: k8sSpec{

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"sync"
 
@@ -81,6 +82,22 @@ func (w *Writer) lock() error {
 		return fmt.Errorf("another snplaunch is writing %s", w.file.Name())
 	}
 	return err
+}
+
+// Idle gives an error where a writer has a file of results open.
+func Idle(path string) error {
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB) != nil {
+		return fmt.Errorf("another snplaunch is writing %s", path)
+	}
+	return nil
 }
 
 // Add appends a cell that has ended. It is in the file, safe from the death of
