@@ -118,7 +118,11 @@ func (r *runner) attempt(ctx context.Context, c *Cell, n int, say func(string)) 
 		if err := errors.Join(os.RemoveAll(filepath.Join(dir, name)), os.MkdirAll(filepath.Join(dir, name), 0o700)); err != nil {
 			return fails(results.Errored, "%v", err)
 		}
-		a.steps, a.res, a.message = runSteps(limited, &stepRun{steps: c.Group.Steps, guest: *g, options: o, dir: filepath.Join(dir, name), began: began, say: say})
+		matrix, err := filepath.Abs(filepath.Dir(r.m.Path))
+		if err != nil {
+			return fails(results.Errored, "%v", err)
+		}
+		a.steps, a.res, a.message = runSteps(limited, &stepRun{matrix: matrix, steps: c.Group.Steps, guest: *g, options: o, dir: filepath.Join(dir, name), began: began, say: say})
 	case c.Tamper != nil && c.Tamper.Name == tamperReplayed:
 		a.res, err = attestTwice(ctx, g, o, budget)
 	default:

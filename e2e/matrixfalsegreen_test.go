@@ -31,6 +31,7 @@ func TestMatrixPassesForNoOtherReason(t *testing.T) {
 		{"refused for a missing file", "groups: [{name: a, depth: launch, twins: false, expect: refused, guest: {disks: [{file: nope.img}]}}]", nil, 1, "could not be tried"},
 		{"an initrd of the guest's own", "groups: [{name: a, depth: launch, twins: false, guest: {initrd: own.cpio}}]", nil, 0, "1 passed"},
 		{"a step without a guest", "groups: [{name: a, steps: [{launch: {policy: 0x10000}, info: true}, {guest: [\"true\"]}]}]", nil, 1, "no guest runs"},
+		{"a script beside the matrix", "groups: [{name: a, steps: [{host: [sh, -c, 'test -f \"$SNPLAUNCH_MATRIX_DIR/m.yaml\"']}]}]", nil, 0, "1 passed"},
 		{"a launch step expected to fail", "groups: [{name: a, steps: [{launch: {}, expect: {fails: BAD_MEASUREMENT}}]}]", nil, 1, "expected fails"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

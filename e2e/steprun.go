@@ -30,6 +30,7 @@ const maxOutput = 4 << 20
 
 // stepRun is what the steps of a cell need.
 type stepRun struct {
+	matrix  string // absolute path of the folder of the matrix
 	steps   []*Step
 	guest   guest.Guest
 	options launcher.Options
@@ -272,7 +273,7 @@ func (x *stepRun) host(ctx context.Context, s *Step, out, errs *limited) (int, e
 	defer endErr()
 	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, stdout, stderr
 	// Root of the software host, for report verify --trust-simulated.
-	cmd.Env = append(os.Environ(), "SNPLAUNCH="+own, "SNPLAUNCH_CELL_DIR="+dir, "SNPLAUNCH_TRUSTED="+x.trusted())
+	cmd.Env = append(os.Environ(), "SNPLAUNCH="+own, "SNPLAUNCH_CELL_DIR="+dir, "SNPLAUNCH_MATRIX_DIR="+x.matrix, "SNPLAUNCH_TRUSTED="+x.trusted())
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	group := func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.Cancel, cmd.WaitDelay = group, time.Second
