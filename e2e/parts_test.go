@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"context"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -109,6 +111,13 @@ func TestMain(m *testing.M) {
 		panic(err)
 	}
 	dataFolder = filepath.Join(dir, "data", "snplaunch")
+	// What is ignored here, as in the background of a script or under nohup, would be in
+	// the programs that are tested, too. A signal with a handler has its default there.
+	for _, s := range []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP} {
+		if signal.Ignored(s) {
+			signal.Notify(make(chan os.Signal, 1), s)
+		}
+	}
 	code := m.Run()
 	os.RemoveAll(dir)
 	os.Exit(code)
