@@ -247,6 +247,11 @@ func (v *vm) endAfterShutdown() {
 // ended says whether QEMU has ended, waiting a moment for one that is about to.
 func (v *vm) ended(wait time.Duration) bool {
 	select {
+	case <-v.Done(): // first, as of two that are ready select takes either
+		return true
+	default:
+	}
+	select {
 	case <-v.Done():
 		return true
 	case <-time.After(wait):
