@@ -602,6 +602,38 @@ var messages = []messageEntry{
 		reference: "QEMU accel/kvm/kvm-all.c",
 	},
 
+	// What devices want of the host.
+	{
+		id: "port-taken", re: expression(`Could not set up host forwarding rule '([^']*)'`),
+		cause:     "QEMU cannot have the host's end of the port forward $1: something else listens there, or this user may not.",
+		advice:    "Choose another host port for the forward, or auto for a free one.",
+		reference: "QEMU net/slirp.c, slirp_hostfwd",
+	},
+	{
+		id: "port-taken", re: expression(`Failed to find an available port: (.*)`),
+		cause:     "QEMU cannot have a port that it is to listen at: $1.",
+		advice:    "End what has the port, or choose another.",
+		reference: "QEMU util/qemu-sockets.c, inet_listen_saddr",
+	},
+	{
+		id: "disk-locked", re: expression(`Failed to get (?:"[^"]*"|shared "[^"]*") lock`),
+		cause:     "Another process has the disk's image open, and one of the two writes to it.",
+		advice:    "End the other guest, or give the disk to both as read-only.",
+		reference: "QEMU block/file-posix.c, raw_apply_lock_bytes",
+	},
+	{
+		id: "socket-not-made", re: expression(`Failed to bind socket to ([^:]*): (.*)`),
+		cause:     "QEMU cannot make the socket $1: $2.",
+		advice:    "Make the folder of the socket, writable for QEMU's user, or name another path.",
+		reference: "QEMU util/qemu-sockets.c, unix_listen_saddr",
+	},
+	{
+		id: "file-not-opened", re: expression(`Could not open '([^']*)': (.*)`),
+		cause:     "QEMU cannot open $1: $2.",
+		advice:    "Make the file or its folder, readable or writable for QEMU's user, or name another path.",
+		reference: "QEMU block/file-posix.c; chardev/char-fd.c",
+	},
+
 	// Words that others print too.
 	{
 		id: "asids-busy", re: expression(`(?:SEV|SNP|sev_|snp_)[^\n]*[Dd]evice or resource busy`),

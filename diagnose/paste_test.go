@@ -149,6 +149,16 @@ EAX=00000000 EBX=00000000 ECX=00000000 EDX=00800f12`},
 	{name: "MSRs", id: "msrs", log: "qemu-system-x86_64: ../target/i386/kvm/kvm.c:3821: kvm_buf_set_msrs: Assertion `ret == cpu->kvm_msr_buf->nmsrs' failed."},
 	{name: "/dev/sev, newer QEMU", id: "sev-device-missing", log: `qemu-system-x86_64: -accel kvm: Could not open '/dev/sev': No such file or directory`},
 	{name: "/dev/sev in a container, newer QEMU", id: "sev-device-permission", log: `qemu-system-x86_64: -accel kvm: Could not open '/dev/sev': Operation not permitted`},
+	{name: "forwarded port", id: "port-taken", log: `qemu-system-x86_64: -netdev user,id=n,hostfwd=tcp:127.0.0.1:2222-:22: Could not set up host forwarding rule 'tcp:127.0.0.1:2222-:22'`},
+	{name: "GDB's port", id: "port-taken", log: `
+qemu-system-x86_64: -gdb tcp:127.0.0.1:1234: Failed to find an available port: Address already in use
+qemu-system-x86_64: -gdb tcp:127.0.0.1:1234: gdbstub: couldn't create chardev`},
+	{name: "disk of two guests", id: "disk-locked", log: `
+qemu-system-x86_64: -drive file=disk.img,format=raw,if=virtio: Failed to get "write" lock
+Is another process using the image [disk.img]?`},
+	{name: "disk that somebody writes", id: "disk-locked", log: `qemu-system-x86_64: -blockdev driver=raw,node-name=d: Failed to get shared "write" lock`},
+	{name: "socket without a folder", id: "socket-not-made", log: `qemu-system-x86_64: -gdb unix:/run/vm/gdb,server=on,wait=off: Failed to bind socket to /run/vm/gdb: No such file or directory`},
+	{name: "log without a folder", id: "file-not-opened", log: `qemu-system-x86_64: -chardev file,id=fw,path=/logs/ovmf.log: Could not open '/logs/ovmf.log': No such file or directory`},
 	{name: "kernel that is not there", id: "kernel-file", log: `qemu: could not open kernel file '/boot/vmlinuz': No such file or directory`},
 	{name: "vmlinux", id: "kernel-elf", log: `qemu-system-x86_64: Error loading uncompressed kernel without PVH ELF Note`},
 	{name: "UKI with an initrd", id: "kernel-initrd", log: `qemu: linux kernel too old to load a ram disk`},

@@ -131,6 +131,20 @@ func TestRunWithRevocationList(t *testing.T) {
 	if _, err := res.Bundle(); !errors.Is(err, launcher.ErrNoEvidence) {
 		t.Errorf("a bundle of it: %v", err)
 	}
+	// A list that was asked for and is not there fails the run, which leaves its folder,
+	// with what QEMU said although the report is good.
+	dir := t.TempDir()
+	r := runProgram(t, dir, "run", "--quiet", "--require-crl", "--offline", "--artefacts", filepath.Join(dir, "kept"),
+		"--qemu-arg", "-global", "--qemu-arg", "no-such-device.x=1", "--", "true")
+	folders := must(filepath.Glob(filepath.Join(dir, "kept", "*")))(t)
+	if r.code != 1 || !strings.Contains(r.stderr, "--require-crl: the report is good") || len(folders) != 1 {
+		t.Fatalf("%+v, %q", r, folders)
+	}
+	for _, name := range []string{"command", "guest.yaml", "result.json", "qemu-stderr.log"} {
+		if st, err := os.Stat(filepath.Join(folders[0], name)); err != nil || st.Size() == 0 {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
 }
 
 // The way of those who cannot compute the digest: launch without an ID block, take the

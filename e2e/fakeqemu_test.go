@@ -68,6 +68,10 @@ func fakeQEMU(mode string) {
 	case "garbage":
 		io.WriteString(q, "\x00\xffSSH-2.0-OpenSSH_9.2p1\r\n")
 		hang()
+	case "killed":
+		fmt.Fprintln(os.Stderr, "qemu-system-x86_64: warning: a word of no account")
+		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		hang()
 	case "half a greeting":
 		io.WriteString(q, fakeGreeting[:40])
 		os.Exit(1)

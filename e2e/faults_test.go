@@ -59,6 +59,7 @@ func TestQEMUsThatDoWrong(t *testing.T) {
 		{"ends for ever", 0, launcher.VerdictMatch, "", ""}, // launched it was, and its guest has ended
 		{"too old", 0, launcher.VerdictLaunchFailed, launcher.PhaseCommandLine, "sev-snp-guest"},
 		{"half a greeting", 0, launcher.VerdictLaunchFailed, launcher.PhaseCommandLine, "without a word"},
+		{"killed", 0, launcher.VerdictLaunchFailed, launcher.PhaseCommandLine, "QEMU was ended by signal 9 (SIGKILL)"},
 		{"dies in cont", 0, launcher.VerdictLaunchFailed, launcher.PhaseFinish, "phase FINISH"},
 		{"half an answer", 0, launcher.VerdictLaunchFailed, "", "killed"},
 		{"another policy", 0, launcher.VerdictLaunchFailed, "", "the policy is 0xb0000, and should be 0x30000"},

@@ -36,8 +36,7 @@ func TestSignalsWhileInputIsRead(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		ended := make(chan struct{})
-		go func() { _ = cmd.Wait(); close(ended) }()
+		ended := waiting(cmd)
 		opened := make(chan *os.File, 1)
 		go func() { // opening waits for the reader
 			w, err := os.OpenFile(fifo, os.O_WRONLY, 0)
@@ -58,12 +57,8 @@ func TestSignalsWhileInputIsRead(t *testing.T) {
 			w = <-opened
 			r.Close()
 		}
-		select {
-		case <-ended:
-		case <-time.After(30 * time.Second):
+		if !endsWithin(ended, cmd, 30*time.Second) {
 			t.Errorf("%q: it does not heed %v", c.args, c.signal)
-			_ = cmd.Process.Kill()
-			<-ended
 		}
 		w.Close()
 		if code := cmd.ProcessState.ExitCode(); code != 1 || !strings.Contains(out.String(), "interrupted") {

@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -18,6 +19,7 @@ import (
 	"time"
 
 	"github.com/u-root/mkuimage/cpio"
+	"golang.org/x/sys/unix"
 
 	"github.com/snplaunch/snplaunch/agent"
 	"github.com/snplaunch/snplaunch/e2e"
@@ -149,6 +151,44 @@ func TestOutcomesOfGuestsThatHaveAttested(t *testing.T) {
 	}
 }
 
+// A launch whose QEMU is killed before the guest has its report is told as that.
+func TestTheLaunchIsGone(t *testing.T) {
+	g := aGuest(t)
+	g.IDBlock.Mode = guest.IDBlockNone
+	ctx, cancel := context.WithTimeout(context.Background(), 90*time.Second)
+	defer cancel()
+	s, err := launcher.Start(ctx, g, options(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range children(t) {
+		word, rest, _ := strings.Cut(c, " ")
+		if pid, err := strconv.Atoi(word); err == nil && strings.Contains(rest, "confidential-guest-support=") {
+			if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	const says = "the launch is gone: QEMU was ended by signal 9 (SIGKILL)"
+	// Its end is a moment away.
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline) && len(children(t)) > 1; {
+		time.Sleep(20 * time.Millisecond)
+	}
+	if err := s.Attest(ctx); err == nil || !strings.Contains(err.Error(), says) {
+		t.Errorf("%v; want %q", err, says)
+	}
+	if err := s.Stop(ctx); err != nil {
+		t.Error(err)
+	}
+	res, err := s.Wait()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if res.Verdict != launcher.VerdictNotAttested || res.Error == nil || !strings.Contains(res.Error.Message, says) || strings.Contains(res.Error.Advice, "agent") {
+		t.Errorf("verdict %s, %+v", res.Verdict, res.Error)
+	}
+}
+
 // onFirst does something once, when the first byte is written to it.
 type onFirst struct {
 	once sync.Once
@@ -158,6 +198,23 @@ type onFirst struct {
 func (w *onFirst) Write(p []byte) (int, error) {
 	w.once.Do(w.do)
 	return len(p), nil
+}
+
+// lockedDisk is an image that this process holds as a QEMU that writes to it does (QEMU
+// block/file-posix.c: a byte for each permission from 100 up, for each that is not shared from 200 up).
+func lockedDisk(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "disk.img")
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	lock := unix.Flock_t{Type: unix.F_RDLCK, Start: 100, Len: 200}
+	if err := errors.Join(f.Truncate(1<<20), unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &lock)); err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 // A guest whose QEMU cannot have a device of the description is a launch that failed,
@@ -179,6 +236,8 @@ func TestDevicesThatCannotBeHad(t *testing.T) {
 			g.Network.Mode = guest.NetworkUser
 			g.QEMUArgs = []string{"-netdev", fmt.Sprintf("user,id=more,hostfwd=tcp:127.0.0.1:%d-:80", port)}
 		}, "Could not set up host forwarding rule", "auto for a free one"},
+		{"a disk that another has open", func(g *guest.Guest) { g.Disks = []guest.Disk{{File: lockedDisk(t), Format: "raw"}} },
+			"Another process has the disk's image open", "read-only"},
 		{"an argument", func(g *guest.Guest) { g.QEMUArgs = []string{"-device", "no-such-device"} }, "no-such-device", "--qemu-arg"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

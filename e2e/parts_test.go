@@ -6,7 +6,6 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -148,28 +147,33 @@ func left(t testing.TB) []string {
 	t.Helper()
 	var out []string
 	for range 20 { // a killed process takes a moment to go
-		out = out[:0]
-		tasks, err := filepath.Glob("/proc/self/task/*/children")
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, task := range tasks {
-			b, err := os.ReadFile(task)
-			if err != nil {
-				continue
-			}
-			for _, f := range strings.Fields(string(b)) {
-				pid, _ := strconv.Atoi(f)
-				cmdline, _ := os.ReadFile("/proc/" + f + "/cmdline")
-				if len(cmdline) > 0 {
-					out = append(out, strconv.Itoa(pid)+" "+string(bytes.ReplaceAll(cmdline, []byte{0}, []byte{' '})))
-				}
-			}
-		}
-		if len(out) == 0 {
+		if out = children(t); len(out) == 0 {
 			return nil
 		}
 		time.Sleep(50 * time.Millisecond)
+	}
+	return out
+}
+
+// children lists the processes that this one has started: number and command line.
+func children(t testing.TB) []string {
+	t.Helper()
+	tasks, err := filepath.Glob("/proc/self/task/*/children")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []string
+	for _, task := range tasks {
+		b, err := os.ReadFile(task)
+		if err != nil {
+			continue
+		}
+		for _, pid := range strings.Fields(string(b)) {
+			cmdline, _ := os.ReadFile("/proc/" + pid + "/cmdline")
+			if len(cmdline) > 0 {
+				out = append(out, pid+" "+string(bytes.ReplaceAll(cmdline, []byte{0}, []byte{' '})))
+			}
+		}
 	}
 	return out
 }

@@ -82,6 +82,25 @@ func command(t testing.TB, mark string, args ...string) (cmd *exec.Cmd, tmp stri
 	return cmd, tmp
 }
 
+// waiting gives a channel that is closed when a command that was started has ended.
+func waiting(cmd *exec.Cmd) <-chan struct{} {
+	ended := make(chan struct{})
+	go func() { _ = cmd.Wait(); close(ended) }()
+	return ended
+}
+
+// endsWithin says whether a command ends in time; it is ended where it does not.
+func endsWithin(ended <-chan struct{}, cmd *exec.Cmd, limit time.Duration) bool {
+	select {
+	case <-ended:
+		return true
+	case <-time.After(limit):
+		_ = cmd.Process.Kill()
+		<-ended
+		return false
+	}
+}
+
 // A command line that was written for hardware, cbitpos=51 in it, runs under sim exec as
 // it is, directly, from a script, and in JSON; stderr tells the digest that
 // measure gives, and the exit status is the command's.
@@ -173,12 +192,7 @@ func TestKillingARunLeavesNothing(t *testing.T) {
 				if err := cmd.Process.Signal(sig); err != nil {
 					t.Fatalf("%v after %d ms: %v\n%s", sig, ms, err, out.String())
 				}
-				ended := make(chan error, 1)
-				go func() { ended <- cmd.Wait() }()
-				select {
-				case <-ended:
-				case <-time.After(10 * time.Second):
-					_ = cmd.Process.Kill()
+				if !endsWithin(waiting(cmd), cmd, 10*time.Second) {
 					t.Fatalf("%v after %d ms: the program does not end\n%s", sig, ms, out.String())
 				}
 				if l := gone(t, mark); l != nil {

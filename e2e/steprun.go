@@ -21,6 +21,7 @@ import (
 	"github.com/snplaunch/snplaunch/e2e/results"
 	"github.com/snplaunch/snplaunch/guest"
 	"github.com/snplaunch/snplaunch/guest/guestyaml"
+	"github.com/snplaunch/snplaunch/internal/childgroup"
 	"github.com/snplaunch/snplaunch/launcher"
 )
 
@@ -274,15 +275,14 @@ func (x *stepRun) host(ctx context.Context, s *Step, out, errs *limited) (int, e
 	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, stdout, stderr
 	// Root of the software host, for report verify --trust-simulated.
 	cmd.Env = append(os.Environ(), "SNPLAUNCH="+own, "SNPLAUNCH_CELL_DIR="+dir, "SNPLAUNCH_MATRIX_DIR="+x.matrix, "SNPLAUNCH_TRUSTED="+x.trusted())
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	group := func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	cmd.Cancel, cmd.WaitDelay = group, time.Second
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	childgroup.Of(cmd)
 	// The parent-death signal comes when the thread ends that started the child.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	err = cmd.Run()
 	if cmd.Process != nil {
-		_ = group() // what it left in the background; often nothing
+		_ = childgroup.Kill(cmd) // what it left in the background; often nothing
 	}
 	var ended *exec.ExitError
 	if !errors.As(err, &ended) || ctx.Err() != nil {

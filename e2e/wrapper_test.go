@@ -36,12 +36,7 @@ func TestScriptThatHangsInQEMUsPlace(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		ended := make(chan struct{})
-		go func() { _ = cmd.Wait(); close(ended) }()
-		select {
-		case <-ended:
-		case <-time.After(40 * time.Second):
-			_ = cmd.Process.Kill()
+		if !endsWithin(waiting(cmd), cmd, 40*time.Second) {
 			t.Fatalf("%q: it does not end", answers)
 		}
 		if code := cmd.ProcessState.ExitCode(); code != 1 || !strings.Contains(out.String(), want) {

@@ -3,6 +3,7 @@ package launcher
 import (
 	"context"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -61,26 +62,16 @@ func (r *run) startB() (*os.File, error) {
 	return memory, nil
 }
 
-// unstarted is a QEMU that ended before it spoke: it could not have what its arguments
+// errNotStarted is the end of a QEMU before it spoke: it could not have what its arguments
 // ask for.
-type unstarted struct{ vm *vm }
-
-func (e *unstarted) Error() string {
-	if s := e.vm.stderr.lines(3); s != "" {
-		return s
-	}
-	if s := e.vm.killed(); s != "" {
-		return s
-	}
-	return "QEMU ended without a word"
-}
+var errNotStarted = errors.New("QEMU did not start")
 
 // letBGo compares what B holds with what A had measured, and starts it.
 func (r *run) letBGo(ctx context.Context, memory *os.File) error {
 	since := time.Now()
 	if err := r.b.connect(ctx); err != nil {
 		if r.b.ended(5 * time.Second) {
-			return &unstarted{r.b}
+			return errNotStarted
 		}
 		return err
 	}

@@ -27,6 +27,7 @@ const (
 	OutcomeLaunchFailed    Outcome = "launch-failed"    // it never ran
 	OutcomeInternalError   Outcome = "internal-error"   // KVM could not go on with it
 	OutcomeTimedOut        Outcome = "timed-out"        // it took too long
+	OutcomeNotLaunched     Outcome = "not-launched"     // as VerdictNotLaunched
 )
 
 // life is what QMP tells of a guest's end.

@@ -388,7 +388,7 @@ func (t *tail) String() string {
 func (t *tail) lines(n int) string {
 	var kept []string
 	for _, l := range strings.Split(t.String(), "\n") {
-		if l = strings.TrimSpace(l); l != "" {
+		if l = strings.TrimSpace(l); l != "" && !strings.Contains(l, ": warning: ") {
 			kept = append(kept, l)
 		}
 	}

@@ -23,6 +23,7 @@ const (
 	VerdictFirmwareRefused Verdict = "firmware-refused" // OVMF refused kernel, initrd or command line
 	VerdictNotAttested     Verdict = "not-attested"     // the guest ran but sent no report
 	VerdictTimeout         Verdict = "timeout"          // it took too long
+	VerdictNotLaunched     Verdict = "not-launched"     // only of run --json: it came to an end before QEMU was started
 )
 
 // Backends.

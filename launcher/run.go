@@ -1,12 +1,12 @@
 package launcher
 
 import (
+	"cmp"
 	"context"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/hashicorp/go-multierror"
@@ -213,11 +213,25 @@ func (r *run) finishLaunch(ctx context.Context) (done bool, err error) {
 	return true, nil
 }
 
+// lastWords is the failure of a QEMU that has ended: what it said of the cause, where that
+// is known as a finding, or else what ended it or the end of what it said.
+func lastWords(v *vm) (*Failure, *diagnose.Failure) {
+	f := diagnose.ParseQEMU(v.stderr.String())
+	if f == nil {
+		return &Failure{Message: cmp.Or(v.killed(), v.stderr.lines(3), "QEMU ended without a word")}, nil
+	}
+	e := &Failure{Command: f.Command, Ret: f.Ret, FWError: f.FWError, Message: f.Message, Advice: f.Advice}
+	if f.Cause != "" {
+		e.Message += "\n" + f.Cause
+	}
+	return e, f
+}
+
 // launchFailed puts QEMU's last words into the result.
 func (r *run) launchFailed() {
-	stderr := r.a.stderr.String()
-	r.res.Verdict, r.res.Stderr = VerdictLaunchFailed, stderr
-	f := diagnose.ParseQEMU(stderr)
+	r.res.Verdict, r.res.Stderr = VerdictLaunchFailed, r.a.stderr.String()
+	var f *diagnose.Failure
+	r.res.Error, f = lastWords(r.a)
 	defer func() {
 		e := r.res.Error
 		if e.Phase, e.Page = r.phaseOf(e.Command); e.Phase != "" && e.Phase != PhaseCommandLine {
@@ -228,19 +242,7 @@ func (r *run) launchFailed() {
 			e.Message += "."
 		}
 	}()
-	if f == nil {
-		message := r.a.stderr.lines(3)
-		if message == "" {
-			message = "QEMU ended without a word"
-		}
-		r.res.Error = &Failure{Message: message}
-		return
-	}
-	r.res.Error = &Failure{Command: f.Command, Ret: f.Ret, FWError: f.FWError, Message: f.Message, Advice: f.Advice}
-	if f.Cause != "" {
-		r.res.Error.Message = f.Message + "\n" + f.Cause
-	}
-	if f.FWAsked && f.FWError != 0 {
+	if f != nil && f.FWAsked && f.FWError != 0 {
 		r.res.Error.FWStatus = f.FWStatus.String()
 		if f.Proven != "" {
 			r.res.Error.Message += "\nAlready found right: " + f.Proven
@@ -251,30 +253,14 @@ func (r *run) launchFailed() {
 }
 
 // notStarted is the verdict on a guest that was launched, but whose QEMU could not be
-// started on the software host.
-func (r *run) notStarted(e *unstarted) {
-	r.res.Verdict, r.res.Stderr = VerdictLaunchFailed, e.vm.stderr.String()
-	r.res.Error = &Failure{Message: e.Error(), Phase: PhaseCommandLine, Advice: deviceAdvice(e.Error())}
-	if f := diagnose.ParseQEMU(r.res.Stderr); f != nil && f.Advice != "" {
-		r.res.Error.Advice = f.Advice
+// started on the software host: that one alone has the devices.
+func (r *run) notStarted() {
+	r.res.Verdict, r.res.Stderr = VerdictLaunchFailed, r.b.stderr.String()
+	r.res.Error, _ = lastWords(r.b)
+	r.res.Error.Phase = PhaseCommandLine
+	if r.res.Error.Advice == "" {
+		r.res.Error.Advice = "look at the arguments that QEMU names: devices, disks, forwards and --qemu-arg are the description's"
 	}
-}
-
-// deviceAdvice is what to do about a device that QEMU could not have.
-func deviceAdvice(stderr string) string {
-	for _, a := range []struct{ said, advice string }{
-		{"Could not set up host forwarding rule", "choose another host port for the forward, or auto for a free one: something has that one"},
-		{"Failed to get \"write\" lock", "another guest has that disk open; end it, or give the disk read-only to both"},
-		{"Address already in use", "choose another port: something has that one"},
-		{"Failed to find an available port", "choose another port: something has that one"},
-		{"Could not open", "make the folder of that file, or name another"},
-		{"No such file or directory", "make the folder of that file, or name another"},
-	} {
-		if strings.Contains(stderr, a.said) {
-			return a.advice
-		}
-	}
-	return "look at the arguments that QEMU names: devices, disks, forwards and --qemu-arg are the description's"
 }
 
 // whatTheBlockSays puts what the ID block holds beside what is launched, where

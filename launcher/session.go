@@ -406,13 +406,13 @@ func (s *Session) failed(ctx context.Context, what string, err error) error {
 	}
 	res := s.r.res
 	err = fmt.Errorf("%s: %w", what, s.why(err))
-	if res.Verdict == VerdictMatch && res.ReportVerified { // which nothing takes back
-		if res.Error == nil {
-			res.Error = &Failure{Message: err.Error(), Advice: "look at the guest's console and at what QEMU said"}
-		}
-		return err
+	const advice = "look at the guest's console and at what QEMU said"
+	switch attested := res.Verdict == VerdictMatch && res.ReportVerified; {
+	case !attested:
+		res.fail(VerdictNotAttested, err.Error(), advice)
+	case res.Error == nil: // the verdict stays: nothing takes a good report back
+		res.Error = &Failure{Message: err.Error(), Advice: advice}
 	}
-	res.fail(VerdictNotAttested, err.Error(), "look at the guest's console; the initrd must start snplaunch's agent")
 	return err
 }
 
@@ -560,12 +560,11 @@ func (r *run) launch(ctx context.Context) (*vm, error) {
 	if r.sim == nil {
 		return r.a, r.tellWays(ctx, r.a)
 	}
-	if err := r.letBGo(ctx, memory); err != nil {
-		var e *unstarted
-		if errors.As(err, &e) {
-			r.notStarted(e)
-			return nil, nil
-		}
+	switch err := r.letBGo(ctx, memory); {
+	case errors.Is(err, errNotStarted):
+		r.notStarted()
+		return nil, nil
+	case err != nil:
 		return nil, err
 	}
 	return r.b, r.tellWays(ctx, r.b)

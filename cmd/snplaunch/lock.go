@@ -23,11 +23,11 @@ func lockVerb(e *env, args []string) error {
 	if len(file) == 0 {
 		return usageError("lock: name the description, e.g. guest.yaml")
 	}
-	path, err := filepath.EvalSymlinks(file[0]) // the file itself is replaced, not a link to it
+	data, err := strictyaml.File(file[0], "guest description")
 	if err != nil {
-		return fmt.Errorf("reading guest description: %w", err)
+		return err
 	}
-	data, err := strictyaml.File(path, "guest description")
+	path, err := filepath.EvalSymlinks(file[0]) // the file itself is replaced, not a link to it
 	if err != nil {
 		return err
 	}

@@ -48,7 +48,7 @@ func runVerb(e *env, args []string) (err error) {
 		// Who reads an object gets one, however early the run ends.
 		defer func() {
 			if err != nil && res == nil {
-				err = errors.Join(err, e.json(notLaunched(err)))
+				err = errors.Join(err, e.json(&stopped{launcher.VerdictNotLaunched, launcher.OutcomeNotLaunched, &launcher.Failure{Message: err.Error()}}))
 			}
 		}()
 	}
@@ -179,17 +179,9 @@ func runVerb(e *env, args []string) (err error) {
 // stopped is what run --json prints of a run that came to an end before it launched
 // anything. Its fields are those of launcher.Result.
 type stopped struct {
-	Verdict launcher.Verdict `json:"verdict"`
-	Outcome launcher.Outcome `json:"outcome"`
-	Error   struct {
-		Message string `json:"message"`
-	} `json:"error"`
-}
-
-func notLaunched(err error) *stopped {
-	s := &stopped{Verdict: "not-launched", Outcome: "not-launched"}
-	s.Error.Message = err.Error()
-	return s
+	Verdict launcher.Verdict  `json:"verdict"`
+	Outcome launcher.Outcome  `json:"outcome"`
+	Error   *launcher.Failure `json:"error"`
 }
 
 // keptRuns is how many folders the state folder holds.
@@ -208,7 +200,7 @@ func (e *env) keepArtefacts(res *launcher.Result, parent string) {
 		}
 	}
 	command := shell.Quote(append([]string{"snplaunch"}, os.Args[1:]...)...)
-	name := fmt.Sprintf("%s-%d-%s", time.Now().UTC().Format("20060102T150405Z"), os.Getpid(), res.Verdict)
+	name := fmt.Sprintf("%s-%d-%s", time.Now().UTC().Format("20060102T150405Z"), os.Getpid(), endOf(res))
 	dir, err := res.Save(parent, name, command)
 	if err != nil {
 		say("%v", err)
@@ -235,6 +227,14 @@ func stateDir() (string, error) {
 	return filepath.Join(home, ".local", "state", "snplaunch", "runs"), nil
 }
 
+// endOf is in a word how a run ended: the verdict, or what happened after a match.
+func endOf(res *launcher.Result) string {
+	if res.Verdict == launcher.VerdictMatch {
+		return string(res.Outcome)
+	}
+	return string(res.Verdict)
+}
+
 // runOutcome turns a result into the end of the program.
 func runOutcome(res *launcher.Result, exitGuest bool) error {
 	if res.Verdict != launcher.VerdictMatch || res.Error != nil {
@@ -243,11 +243,7 @@ func runOutcome(res *launcher.Result, exitGuest bool) error {
 			return &exitError{exitNo, fmt.Errorf("%s", res.Verdict)}
 		}
 		var b strings.Builder
-		word := string(res.Verdict)
-		if res.Verdict == launcher.VerdictMatch { // it attested, and then something happened
-			word = string(res.Outcome)
-		}
-		fmt.Fprintf(&b, "%s: %s", word, f.Message)
+		fmt.Fprintf(&b, "%s: %s", endOf(res), f.Message)
 		if f.FWStatus != "" {
 			fmt.Fprintf(&b, "\nfirmware status %d is %s", f.FWError, f.FWStatus)
 		}

@@ -12,7 +12,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -43,10 +45,16 @@ type Field struct {
 // File reads a file of at most 1 MiB. what names it in messages, e.g. "guest description".
 func File(path, what string) ([]byte, error) {
 	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("reading %s: %w (%s)", what, err, beside(filepath.Dir(path), filepath.Base(path)))
+	}
 	if err != nil {
 		return nil, fmt.Errorf("reading %s: %w", what, err)
 	}
 	defer f.Close()
+	if st, err := f.Stat(); err == nil && st.IsDir() {
+		return nil, fmt.Errorf("reading %s: %s is a folder (%s)", what, path, beside(path, ""))
+	}
 	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
 	if err != nil {
 		return nil, fmt.Errorf("reading %s %s: %w", what, path, err)
@@ -55,6 +63,27 @@ func File(path, what string) ([]byte, error) {
 		return nil, fmt.Errorf("reading %s %s: more than %d bytes, so this is none", what, path, maxFile)
 	}
 	return data, nil
+}
+
+// mostNamed is how many files a message lists.
+const mostNamed = 8
+
+// beside says which YAML files there are in a folder, as a remedy for a name that is of none.
+func beside(dir, name string) string {
+	entries, _ := os.ReadDir(dir) // one that cannot be read has nothing to name
+	var names []string
+	for _, e := range entries {
+		if ext := filepath.Ext(e.Name()); !e.IsDir() && (ext == ".yaml" || ext == ".yml") {
+			names = append(names, e.Name())
+		}
+	}
+	switch near := suggest.Nearest(name, names); {
+	case len(names) == 0:
+		return "there is no YAML file in that folder; give the path of one"
+	case len(near) == 0 && len(names) > mostNamed:
+		return fmt.Sprintf("use one of the %d YAML files in that folder", len(names))
+	}
+	return suggest.Remedy(name, names)
 }
 
 // Document parses the one document of a file. name begins each message, what is
